@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
+from api.metrics import Metrics
 from api.observation import NOT_OBSERVED, RequestObserver
 from api.request_context import RequestContext
 from api.waiting_lines import LineFull, WaitingLines
@@ -37,11 +38,15 @@ class StaleKey(Exception):
 class AdmissionController:
     """Decides for one API process."""
 
-    def __init__(self, *, admission: Admission, inbox: ReplyInbox, observer: RequestObserver = NOT_OBSERVED) -> None:
+    def __init__(
+        self, *, admission: Admission, inbox: ReplyInbox, metrics: Metrics, observer: RequestObserver = NOT_OBSERVED
+    ) -> None:
         self._observer = observer
         self._admission = admission
         self._inbox = inbox
+        self._metrics = metrics
         self._lines = WaitingLines()
+        metrics.waiting.set_function(lambda: self._lines.waiting)
 
     async def decide(self, ctx: RequestContext, served: Commit | None = None) -> AdmissionDecision:
         """Have a request decided about. With `served`, the event of a cache hit: have it counted, and that appended.
@@ -60,6 +65,7 @@ class AdmissionController:
                 request = replace(request, is_counted=True, is_last_in_line=False)
                 decision = await self._wait(ctx, request, decision)
             watch.decided(decision)
+        self._metrics.decided(decision.outcome)
         if decision.outcome == "stale":
             raise StaleKey(is_counted=request.is_counted)
         return decision

@@ -12,8 +12,11 @@ from litestar.static_files import create_static_files_router
 from litestar.types import ASGIApp
 
 from api import health
+from api.dashboard.rendering import NAVIGATION_STATE, template_config
+from api.dashboard.router import NAVIGATION, dashboard_router
 from api.guards import provide_caller
 from api.native import (
+    audit,
     completions,
     credentials,
     jobs,
@@ -32,8 +35,7 @@ from api.native.envelope import NativeResponse
 from api.native.errors import EXCEPTION_HANDLERS
 from api.native.openapi import API_KEY, NATIVE_PATH, MsgspecSchemas, complete
 from api.native.validation import StrictBody
-from api.observation import NOT_OBSERVED
-from api.request_lifetime import RequestLifetime
+from api.request_lifetime import RequestLifetime, note_failure
 from api.requests import CountedRequest
 from api.services import Services
 from api.vendors import anthropic, openai, responses
@@ -50,22 +52,23 @@ def create_app(services: Services) -> ASGIApp:
     """Make the application."""
     schemas = MsgspecSchemas(*completions.OPENAPI_TYPES)
     app = Litestar(
-        [_without_options(_native()), *_vendors(), *health.HANDLERS, _swagger_ui()],
+        [_without_options(_native()), *_vendors(), *health.HANDLERS, dashboard_router(), _swagger_ui()],
         dependencies={
             "services": Provide(lambda: services, sync_to_thread=False),
             "caller": Provide(provide_caller, sync_to_thread=False),
         },
-        after_exception=[] if services.observer is NOT_OBSERVED else [services.observer.failed],
         exception_handlers=for_paths_without_a_route(EXCEPTION_HANDLERS),
         request_class=CountedRequest,
-        state=State({"services": services}),
+        state=State({"services": services, NAVIGATION_STATE: NAVIGATION}),
         request_max_body_size=services.settings.max_body_bytes,
         openapi_config=_openapi_config(),
         plugins=[schemas],
+        template_config=template_config(),
         logging_config=None,
+        after_exception=[note_failure],
     )
     complete(app.openapi_schema, schemas)
-    return VendorPaths(RequestLifetime(app, services.metrics, services.log, services.observer))
+    return VendorPaths(RequestLifetime(app, services.metrics, services.log, services.access_log, services.observer))
 
 
 def _native() -> Router:
@@ -84,6 +87,7 @@ def _native() -> Router:
             *provider_health.HANDLERS,
             *usage.HANDLERS,
             *requests.HANDLERS,
+            *audit.HANDLERS,
             *jobs.HANDLERS,
             *models.HANDLERS,
             *prices.HANDLERS,

@@ -169,6 +169,7 @@ async def _live(response: StreamedResponse, surface: SurfaceStream) -> AsyncIter
         async for part in response:
             yield part
     except GatewayError as error:
+        response.facts.error_code = error.code
         log.warning("stream_broke_off", request_id=response.request_id, code=error.code)
         yield error.in_stream or surface.error(error, part)
 

@@ -85,6 +85,11 @@ class Dispatcher:
         """Those in the lane `sync`. A provider counts by its name and its owner."""
         self._in_flight = 0
 
+    @property
+    def in_flight(self) -> int:
+        """The requests that workers have, or that wait for one; not those of asynchronous jobs."""
+        return self._in_flight
+
     def check_room(self, ctx: RequestContext) -> None:
         """Let a request pass that has room beside those that are with workers already.
 
@@ -188,6 +193,7 @@ class Dispatcher:
             raise error_of(came.failure)
         if isinstance(came, Committed):
             reach("api.after_answer")
+            ctx.inference_request.facts.answered_by(came.receipt, came.receipt.cost_nano_usd)
             await self._remember_answered(ctx, came)
             return None
         reach("api.after_part")

@@ -89,7 +89,7 @@ async def has_master_key(request: HttpRequest) -> bool:
     """True if a request to create a project has the master key. Raises as `authorize_new_project`."""
     settings = services_of(request).settings
     is_operator = authorize_new_project(
-        _peer(request), master_key=settings.master_key, keyless=settings.keyless_projects
+        peer_of(request), master_key=settings.master_key, keyless=settings.keyless_projects
     )
     count_bytes(request, INSTALLATION)
     return is_operator
@@ -148,10 +148,11 @@ def _check_metrics(connection: Connection) -> None:
     settings = services_of(connection).settings
     if settings.metrics_port is not None:
         raise NotFound("the metrics have an address of their own: GATEWAY_METRICS_PORT")
-    require_metrics_access(_peer(connection), token=settings.metrics_token)
+    require_metrics_access(peer_of(connection), token=settings.metrics_token)
 
 
-def _peer(connection: Connection) -> Peer:
+def peer_of(connection: Connection) -> Peer:
+    """A request's headers and the connection that it came over."""
     return Peer(
         headers=connection.headers,
         client_host=connection.client.host if connection.client else None,

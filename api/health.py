@@ -20,6 +20,7 @@ from api.services import Services
 from domain.errors import Unavailable
 from domain.money import to_usd
 from infra.jobs import Replicas
+from infra.merged_figures import merge, read_pages
 from infra.probes import Report
 from projections.budgets import total_overage
 from projections.freshness import lags
@@ -89,8 +90,10 @@ async def get_ready(request: HttpRequest, services: NamedDependency[Services]) -
 
 @get("/metrics", media_type=MediaType.TEXT, include_in_schema=False, guards=[requires_metrics_access])
 async def get_metrics(services: NamedDependency[Services]) -> Response[bytes]:
-    """Return this process's figures, and those of the database."""
-    return Response(await figures(services), media_type=CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8"))
+    """Return this process's figures, and those of the database; under `gateway up` those of all processes."""
+    socket = services.settings.metrics_socket
+    page = await figures(services) if socket is None else merge(await read_pages(socket.parent)).encode()
+    return Response(page, media_type=CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8"))
 
 
 async def figures(services: Services) -> bytes:
@@ -127,7 +130,8 @@ async def _take_figures_of_queue(services: Services) -> None:
 async def _take_figures_of_database(services: Services) -> None:
     metrics = services.metrics
     for name, lag in (await lags(services.pool)).items():
-        metrics.projection_lag.labels(name).set(lag)
+        metrics.projection_lag.labels(name).set(lag.events)
+        metrics.projection_lag_s.labels(name).set(lag.seconds)
     metrics.quarantined_projects.set(len(await quarantined_projects(services.pool)))
     queue = await queue_figures(services.pool)
     metrics.async_jobs.labels("queued").set(queue.queued)

@@ -82,6 +82,24 @@ class InferenceService:
             ClientDisconnected: nothing is held for the request any more, or its call is being cancelled.
 
         """
+        facts, target = inference_request.facts, inference_request.target
+        facts.asked(
+            inference_request.operation,
+            provider=target.provider,
+            model=target.upstream_model,
+            is_stream=inference_request.stream is not None,
+        )
+        response = await self._infer(caller, inference_request, receive)
+        facts.cache, facts.attempts = response.cache_result, response.attempts
+        if isinstance(response, InferenceResponse):
+            facts.answered_by(response.receipt, response.cost_nano_usd)
+        else:
+            facts.begun_by(provider=response.target.provider, model=response.target.upstream_model)
+        return response
+
+    async def _infer(
+        self, caller: Caller, inference_request: InferenceRequest, receive: Receive
+    ) -> InferenceResponse | StreamedResponse:
         is_counted = False
         is_cancellable = inference_request.stream is not None or caller.cancel_on_disconnect
         is_cancellable = is_cancellable or inference_request.idempotency is not None
@@ -216,6 +234,7 @@ class InferenceService:
             receipt=cached.receipt,
             target=ctx.inference_request.number,
             cache="HIT",
+            is_shared=is_shared,
             limit_status=ctx.limit_status,
             dropped=ctx.identity.dropped,
             latency_ms=ctx.latency_ms(served.at) if kept is not None else None,

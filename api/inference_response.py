@@ -11,6 +11,12 @@ from domain.job_result import Receipt
 from domain.limits import LimitStatus
 from domain.money import ZERO, NanoUsd
 
+CacheResult = Literal["hit", "coalesced", "replayed", "miss", "bypass"]
+"""What the cache did for a request. `coalesced`: it got the answer of an equal one in flight. `replayed`: that of an
+earlier one with the same idempotency key. `bypass`: the cache was not asked."""
+CACHE_RESULTS: dict[str, CacheResult] = {"HIT": "hit", "MISS": "miss", "BYPASS": "bypass"}
+"""By the header `x-gateway-cache`."""
+
 
 class Replay(Struct, frozen=True, kw_only=True):
     """The earlier request whose answer a response is: what the answer states of itself is that request's."""
@@ -41,8 +47,17 @@ class InferenceResponse(Struct, frozen=True, kw_only=True):
     """The number of its target in what the surface has read."""
     latency_ms: int | None = None
     """What the answer states, if a retry may get its bytes again; None: as long as it took, when it is sent."""
+    is_shared: bool = False
+    """Of a hit: the answer is that of an equal request that was in flight."""
     replay: Replay | None = None
     """Set if it is the answer of an earlier request under the same idempotency key, whose bytes it has."""
+
+    @property
+    def cache_result(self) -> CacheResult:
+        """What the cache did, or the idempotency key."""
+        if self.replay is not None:
+            return "replayed"
+        return "coalesced" if self.is_shared else CACHE_RESULTS[self.cache]
 
     @property
     def cost_nano_usd(self) -> NanoUsd | None:
@@ -92,7 +107,9 @@ class StreamedResponse:
         self.lowered_cap = ctx.lowered_cap
         self.lowered_tool_calls = ctx.lowered_tool_calls
         self.dropped = ctx.identity.dropped
+        self.facts = ctx.inference_request.facts
         self.cache: Literal["MISS", "BYPASS"] = "MISS" if ctx.cache_key is not None else "BYPASS"
+        self.cache_result = CACHE_RESULTS[self.cache]
         self._first: bytes | None = first
         self._following = following
         self.close = close

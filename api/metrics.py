@@ -1,12 +1,16 @@
-"""Figures of this process for Prometheus: requests and their durations, by route group and status. Never by key or
-project: the number of series stays the same, however many there are.
+"""Figures of an API process for Prometheus: requests, answers, admissions, and what it has in hand.
+
+Never by key, project or user: the number of series stays the same, however many there are. What the answers cost is
+counted where the log is folded (`projections/figures.py`), so that a request that goes on without its caller, or that
+came as a job, is counted as well.
 """
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from api.request_facts import RequestFacts
 from infra.admission import Outcome
+from infra.figures import SECONDS, Children, ModelLabels, ProcessFigures
 
-BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _GROUPS = (
     ("/api/v1/completions/chat", "chat"),
     ("/api/v1/completions/embeddings", "embeddings"),
@@ -19,6 +23,7 @@ _GROUPS = (
     ("/v1/messages", "anthropic-messages"),
     ("/v1/models", "vendor-models"),
     ("/health", "health"),
+    ("/metrics", "metrics"),
 )
 
 REFUSAL_REASONS: dict[Outcome, str] = {
@@ -32,20 +37,37 @@ REFUSAL_REASONS: dict[Outcome, str] = {
 """The `reason` label of `gateway_refusals_total` for each outcome of admission. Dashboards use these: they stay."""
 
 
+def route_of(path: str) -> str:
+    """Return the group of routes that a path belongs to. It is what figures and access lines have instead of it."""
+    return next((name for prefix, name in _GROUPS if path.startswith(prefix)), "other")
+
+
 class Metrics:
     """The process's figures."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
+        self.process = ProcessFigures(self.registry)
+        self.models = ModelLabels()
         self.is_up = Gauge(
             "gateway_up", "1 if this process finds what it needs in order.", ("part",), registry=self.registry
         )
+        self._count_requests()
+        self._count_answers()
+        self._show_load()
+        self._show_log()
+        self._show_queue()
+
+    def _count_requests(self) -> None:
         self.requests = Counter(
             "gateway_requests_total", "Requests answered.", ("route", "status"), registry=self.registry
         )
         self.seconds = Histogram(
-            "gateway_request_seconds", "From request to answer.", ("route",), buckets=BUCKETS_S, registry=self.registry
+            "gateway_request_seconds",
+            "From request to the last byte of its answer.",
+            ("route",),
+            buckets=SECONDS,
+            registry=self.registry,
         )
         self.refusals = Counter(
             "gateway_refusals_total",
@@ -53,6 +75,55 @@ class Metrics:
             ("reason",),
             registry=self.registry,
         )
+        self.admissions = Counter(
+            "gateway_admissions_total",
+            "Decisions of admission, by outcome; of a request that waited, the last one.",
+            ("outcome",),
+            registry=self.registry,
+        )
+        self._requests_of = Children(self.requests)
+        self._seconds_of = Children(self.seconds)
+        self._admissions_of = Children(self.admissions)
+
+    def _count_answers(self) -> None:
+        self._inference = Children(
+            Counter(
+                "gateway_inference_requests_total",
+                "Requests for a model, by who answered and how it went: `ok`, or the error's code. A model that has "
+                "not answered yet is `other`.",
+                ("operation", "provider", "model", "status", "outcome"),
+                registry=self.registry,
+            )
+        )
+        self._inference_seconds = Children(
+            Histogram(
+                "gateway_inference_seconds",
+                "From a request for a model to the last byte of its answer, without those that failed.",
+                ("operation", "provider"),
+                buckets=SECONDS,
+                registry=self.registry,
+            )
+        )
+        self._first_byte_seconds = Children(
+            Histogram(
+                "gateway_time_to_first_token_seconds",
+                "From a request for a stream to its first byte: the first token, or what the provider sends before it.",
+                ("operation", "provider"),
+                buckets=SECONDS,
+                registry=self.registry,
+            )
+        )
+        self._cache = Children(
+            Counter(
+                "gateway_cache_requests_total",
+                "Answers by what the cache did: hit, coalesced (the answer of an equal request in flight), replayed "
+                "(that of an earlier one with the same idempotency key), miss, bypass.",
+                ("result",),
+                registry=self.registry,
+            )
+        )
+
+    def _show_load(self) -> None:
         self.connections = Gauge("gateway_connections", "Open connections of clients.", registry=self.registry)
         self.refused_connections = Counter(
             "gateway_refused_connections_total",
@@ -63,6 +134,22 @@ class Metrics:
         self.bytes_in_hand = Gauge(
             "gateway_bytes_in_hand", "Bytes of requests and answers that are being worked on.", registry=self.registry
         )
+        self.in_flight = Gauge(
+            "gateway_requests_in_flight", "Requests that wait for a worker or its answer.", registry=self.registry
+        )
+        self.waiting = Gauge(
+            "gateway_requests_waiting",
+            "Requests that wait until what others hold of their budget is free.",
+            registry=self.registry,
+        )
+        self.lines_left_out = Counter(
+            "gateway_access_lines_left_out_total",
+            "Requests without an access line, since there were too many of their kind.",
+            ("reason",),
+            registry=self.registry,
+        )
+
+    def _show_log(self) -> None:
         self.unknown_appends = Gauge(
             "gateway_unknown_appends",
             "Appends whose connection died under way: the stream was read to see whether they had landed.",
@@ -71,6 +158,12 @@ class Metrics:
         self.projection_lag = Gauge(
             "gateway_projection_lag_events",
             "Events that a projection has yet to fold.",
+            ("projection",),
+            registry=self.registry,
+        )
+        self.projection_lag_s = Gauge(
+            "gateway_projection_lag_seconds",
+            "Age of the oldest event that a projection has yet to fold; 0: it has folded all.",
             ("projection",),
             registry=self.registry,
         )
@@ -85,6 +178,7 @@ class Metrics:
             registry=self.registry,
         )
 
+    def _show_queue(self) -> None:
         self.queue_oldest = Gauge(
             "gateway_queue_oldest_seconds",
             "Age of the oldest job in a lane of the queue, whether a worker has it or not.",
@@ -110,13 +204,32 @@ class Metrics:
     def forget_database(self) -> None:
         """Show no figures of a database that is away, rather than its last ones."""
         self.projection_lag.clear()
+        self.projection_lag_s.clear()
         self.quarantined_projects.set(float("nan"))
         self.overage.set(float("nan"))
         self.async_jobs.clear()
         self.async_jobs_oldest.set(float("nan"))
 
-    def observe(self, path: str, status: str, seconds: float) -> None:
-        """Count a request that has been answered."""
-        route = next((name for prefix, name in _GROUPS if path.startswith(prefix)), "other")
-        self.requests.labels(route, status).inc()
-        self.seconds.labels(route).observe(seconds)
+    def decided(self, outcome: Outcome) -> None:
+        """Count a decision of admission."""
+        self._admissions_of[(outcome,)].inc()
+
+    def observe(self, route: str, status: str, seconds: float, facts: RequestFacts) -> None:
+        """Count a request that has been answered; `route` as `route_of` says."""
+        self._requests_of[route, status].inc()
+        self._seconds_of[(route,)].observe(seconds)
+        if facts.operation is not None and facts.provider is not None:
+            self._observe_inference(facts.operation, facts.provider, status, seconds, facts)
+
+    def _observe_inference(
+        self, operation: str, provider: str, status: str, seconds: float, facts: RequestFacts
+    ) -> None:
+        of_model = self.models.answered if facts.has_answer else self.models.of
+        provider, model = of_model(provider, facts.model or "")
+        self._inference[operation, provider, model, status, facts.error_code or "ok"].inc()
+        if facts.cache is not None:
+            self._cache[(facts.cache,)].inc()
+        if facts.error_code is None:
+            self._inference_seconds[operation, provider].observe(seconds)
+        if facts.is_stream and facts.has_answer and facts.first_byte_s is not None:
+            self._first_byte_seconds[operation, provider].observe(facts.first_byte_s)

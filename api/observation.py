@@ -40,11 +40,7 @@ class RequestObserver(Protocol):
     """Watches the requests of one API process. What is watched in a request's task belongs to that request."""
 
     def request(self, scope: Scope) -> AbstractContextManager[RequestWatch]:
-        """The block answers an HTTP request."""
-        ...
-
-    async def failed(self, error: Exception, scope: Scope) -> None:
-        """Say which error a request is refused with, or fails of."""
+        """The block answers an HTTP request, whose facts are in the scope."""
         ...
 
     def admitting(self) -> AbstractContextManager[AdmissionWatch]:
@@ -81,9 +77,6 @@ class _NotWatched:
         """Take nothing of it."""
 
     answering = decided = accepting = tell
-
-    async def failed(self, *_: Any) -> None:
-        """Take nothing of it."""
 
     def watch(self, *_: Any, **__: Any) -> Self:
         """Watch nothing of the block."""

@@ -82,7 +82,7 @@ def authorize_new_project(peer: Peer, *, master_key: str | None, keyless: bool) 
     if not keyless:
         raise Unauthorized("this needs the master key: send it as 'Authorization: Bearer …'")
     content_type = peer.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if content_type != "application/json" or not _is_this_machine(peer):
+    if content_type != "application/json" or not is_this_machine(peer):
         raise Forbidden(
             "without the master key only this machine itself may do this: straight to a loopback address, "
             "with content type application/json"
@@ -101,7 +101,7 @@ def require_metrics_access(peer: Peer, *, token: str | None) -> None:
     if token is not None:
         if not _has_token(peer.headers, token):
             raise Unauthorized("this needs GATEWAY_METRICS_TOKEN: send it as 'Authorization: Bearer …'")
-    elif not _is_this_machine(peer):
+    elif not is_this_machine(peer):
         raise Forbidden("without GATEWAY_METRICS_TOKEN only this machine itself may read this, straight from loopback")
 
 
@@ -114,19 +114,25 @@ def _has_token(headers: Mapping[str, str], token: str) -> bool:
     return any(hmac.compare_digest(key.encode(), token.encode()) for key in presented_keys(headers))
 
 
-def _is_this_machine(peer: Peer) -> bool:
+def is_own_page(headers: Mapping[str, str]) -> bool:
+    """True unless a browser says that another site's page made the request (`Origin`, `Sec-Fetch-Site`)."""
+    origin = headers.get("origin")
+    return (origin is None or origin.partition("://")[2].lower() == headers.get("host", "").lower()) and headers.get(
+        "sec-fetch-site", "none"
+    ) in _SAME_ORIGIN
+
+
+def is_this_machine(peer: Peer) -> bool:
     """A direct loopback connection; no other site's page, whose host may have been rebound to loopback."""
-    host, origin = peer.headers.get("host", ""), peer.headers.get("origin")
     return (
         is_loopback(peer.client_host or "")
-        and is_loopback(_host_name(host))
+        and is_loopback(host_name(peer.headers.get("host", "")))
         and peer.http_version != _PROXY_HTTP_VERSION
         and not any(name in _FORWARDING or name.startswith(_FORWARDING_PREFIX) for name in peer.headers)
-        and (origin is None or origin.partition("://")[2].lower() == host.lower())
-        and peer.headers.get("sec-fetch-site", "none") in _SAME_ORIGIN
+        and is_own_page(peer.headers)
     )
 
 
-def _host_name(host: str) -> str:
+def host_name(host: str) -> str:
     """`localhost:3007`, `[::1]:3007` or `127.0.0.1` without its port."""
     return host.partition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]

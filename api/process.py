@@ -19,7 +19,9 @@ from api.async_jobs.running import JobRunning
 from api.authentication import Authenticator, Caller
 from api.connections import Connections, connection_limit
 from api.credential_admin import CredentialAdmin
+from api.dashboard.sessions import SignIns
 from api.dispatch import Dispatcher
+from api.exports import Exports
 from api.health import figures, report
 from api.http_protocol import limited_protocol
 from api.inference import InferenceService
@@ -41,11 +43,13 @@ from api.response_cache import MemoryCache, ResponseCache
 from api.route_admin import RouteAdmin
 from api.services import Services
 from domain.dialects.registry import DIALECTS, DialectRegistry
+from infra.access_log import AccessLog
 from infra.admission import Admission
 from infra.blobs import Blobs
 from infra.broker import Broker
 from infra.byte_budget import ByteBudget
 from infra.circuit_news import CircuitNews
+from infra.dashboard_sessions import DashboardSessions
 from infra.database import REQUEST_COMMAND_TIMEOUT_S, START_WAIT_S, HeldConnection, Pool, open_pool, warn_about_role
 from infra.direct import DirectDispatch
 from infra.event_log import EventLog
@@ -137,6 +141,7 @@ async def run(
         await _serve(create_app(services), services, listener, stop)
         for task in background:
             task.cancel()
+    services.access_log.close()
     await probes.close()
     await services.authenticator.close()
     await backends.close()
@@ -194,6 +199,8 @@ def _services(
     vault = Vault(settings.encryption_key)
     pool, event_log, announce = backends.pool, backends.event_log, backends.notifications.keys_changed
     authenticator, prices, metrics = Authenticator(pool, vault), PriceBook(), Metrics()
+    metrics.process.watch_pool(pool)
+    metrics.process.watch_batches((event_log.batcher, *backends.admission.batchers))
     large_requests, rate_refusals = LargeRequests(), RateRefusals()
     blobs = Blobs(pool, event_log, vault)
     health = ProviderHealth(CircuitNews(backends.broker))
@@ -220,6 +227,7 @@ def _services(
         ),
         provider_health=health,
         authenticator=authenticator,
+        sign_ins=SignIns(DashboardSessions(pool), authenticator, vault, master_key=settings.master_key),
         dialects=dialects,
         inference=_inference(
             settings,
@@ -239,6 +247,12 @@ def _services(
         large_requests=large_requests,
         metrics=metrics,
         observer=observer,
+        access_log=AccessLog(
+            settings.access_log,
+            settings.log_format,
+            secrets=settings.secret_texts,
+            on_left_out=lambda reason: metrics.lines_left_out.labels(reason).inc(),
+        ),
         rate_refusals=rate_refusals,
         readiness=Readiness(pool, backends.broker, backends.queue, health),
         connections=Connections(
@@ -251,6 +265,7 @@ def _services(
         queue=backends.queue,
         jobs=JobParts(blobs=blobs, cancelled=backends.notifications.job_cancelled),
         credential_admin=CredentialAdmin(pool, event_log, vault, announce),
+        exports=Exports(pool),
         route_admin=RouteAdmin(
             pool,
             event_log,
@@ -298,27 +313,29 @@ def _inference(
     cache = ResponseCache(
         log=event_log, blobs=blobs, inbox=inbox, memory=MemoryCache(settings.cache_memory_bytes), now=now
     )
+    dispatcher = Dispatcher(
+        admission=backends.admission,
+        recorder=recorder,
+        queue=backends.queue,
+        direct=backends.direct,
+        inbox=inbox,
+        blobs=blobs,
+        cache=cache,
+        prompts=prompts,
+        now=now,
+        max_in_flight=settings.max_requests_in_flight,
+        observer=observer,
+    )
+    metrics.in_flight.set_function(lambda: dispatcher.in_flight)
     return InferenceService(
         authenticator=authenticator,
         planner=planner,
         large_requests=large_requests,
         objects=ProviderObjectOwnership(backends.pool),
         cache=cache,
-        admission=AdmissionController(admission=backends.admission, inbox=inbox, observer=observer),
+        admission=AdmissionController(admission=backends.admission, inbox=inbox, metrics=metrics, observer=observer),
         refusals=Refusals(recorder=recorder, metrics=metrics, rate_refusals=rate_refusals),
-        dispatcher=Dispatcher(
-            admission=backends.admission,
-            recorder=recorder,
-            queue=backends.queue,
-            direct=backends.direct,
-            inbox=inbox,
-            blobs=blobs,
-            cache=cache,
-            prompts=prompts,
-            now=now,
-            max_in_flight=settings.max_requests_in_flight,
-            observer=observer,
-        ),
+        dispatcher=dispatcher,
         recorder=recorder,
         replays=Replays(
             event_log=event_log,

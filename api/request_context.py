@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Any, Literal
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from api.authentication import Caller
 from api.client_disconnect import ClientDisconnect
+from api.request_facts import RequestFacts
 from domain.call_origin import Origin
 from domain.dialects.request_body import RequestBody
 from domain.errors import ProviderTimeout
@@ -98,6 +99,8 @@ class InferenceRequest(Struct, frozen=True, kw_only=True):
     """None: a caller waits for the answer."""
     idempotency: Idempotency | None = None
     """What its retries know it by."""
+    facts: RequestFacts = field(default_factory=RequestFacts)
+    """What becomes known of it; its targets share them."""
 
 
 class Failover(Struct, frozen=True, kw_only=True):

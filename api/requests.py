@@ -23,6 +23,7 @@ from api.authentication import Caller
 from api.content_encoding import encodings_of, taken, unpacked
 from api.large_requests import LARGE_BYTES
 from api.request_context import CachePolicy
+from api.request_facts import facts_of
 from api.request_lifetime import BYTES_SCOPE, REQUEST_ID_SCOPE
 from api.services import Services
 from domain.decoding import invalid
@@ -177,6 +178,7 @@ def request_id_of(scope: Any) -> str:
 async def caller_of(request: HttpRequest) -> Caller:
     """Return the caller, and count the request's bytes for its project. Raises as `Authenticator.authenticate`."""
     caller = await services_of(request).authenticator.authenticate(request.headers)
+    facts_of(request.scope).key_id = caller.key_id
     count_bytes(request, caller.project_id)
     return caller
 
@@ -222,6 +224,7 @@ async def caller_and_body(request: HttpRequest) -> tuple[Caller, bytes]:
     services = services_of(request)
     known = request.scope.get("user")  # of a job's request: nobody else's has one before a guard
     caller = known if isinstance(known, Caller) else await services.authenticator.authenticate(request.headers)
+    facts_of(request.scope).key_id = caller.key_id
     count_bytes(request, caller.project_id)
     services.rate_refusals.check(caller)
     body = await request.body()

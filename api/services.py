@@ -10,6 +10,8 @@ from api.async_jobs.parts import JobParts
 from api.authentication import Authenticator, Caller
 from api.connections import Connections
 from api.credential_admin import CredentialAdmin
+from api.dashboard.sessions import SignIns
+from api.exports import Exports
 from api.inference_response import InferenceResponse, StreamedResponse
 from api.large_requests import LargeRequests
 from api.metrics import Metrics
@@ -24,6 +26,7 @@ from api.request_context import InferenceRequest
 from api.request_planner import RequestPlanner
 from api.route_admin import RouteAdmin
 from domain.dialects.registry import DialectRegistry
+from infra.access_log import AccessLog
 from infra.broker import Broker
 from infra.byte_budget import ByteBudget
 from infra.database import Pool
@@ -59,6 +62,7 @@ class Services:
     provider_settings: ProviderSettings
     provider_health: ProviderHealth
     authenticator: Authenticator
+    sign_ins: SignIns
     dialects: DialectRegistry
     inference: Inference
     objects: ProviderObjectOwnership
@@ -67,6 +71,7 @@ class Services:
     large_requests: LargeRequests
     metrics: Metrics
     observer: RequestObserver
+    access_log: AccessLog
     rate_refusals: RateRefusals
     readiness: Readiness
     connections: Connections
@@ -76,3 +81,4 @@ class Services:
     queue: JobQueue
     route_admin: RouteAdmin
     credential_admin: CredentialAdmin
+    exports: Exports

@@ -24,7 +24,11 @@ from opentelemetry.trace import (
 from structlog.contextvars import bound_contextvars
 
 from api.observation import RequestWatch
+from api.request_facts import facts_of
+from api.request_lifetime import BYTES_SCOPE, REQUEST_ID_SCOPE
+from domain.money import to_usd
 from infra.admission import AdmissionDecision
+from infra.byte_budget import BytesInHand
 from infra.jobs import Job, Lane
 from infra.telemetry import names
 from infra.telemetry.provider import Telemetry
@@ -35,7 +39,6 @@ UNTRACED = ("/health", "/metrics", "/schema")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 OTHER_METHOD = "_OTHER"
 """What the convention calls any other."""
-ERROR_SCOPE = "gateway.telemetry_error"
 _SERVER_ERROR = 500
 
 
@@ -74,15 +77,11 @@ class RequestTelemetry:
         finally:
             attributes = _ended(scope, watch.status)
             span.update_name(f"{method} {attributes.get(names.HTTP_ROUTE, '')}".rstrip())
-            span.set_attributes(attributes)
+            span.set_attributes(attributes | _facts(scope))
             if watch.status is None or watch.status >= _SERVER_ERROR:
                 span.set_status(Status(StatusCode.ERROR))
             span.end()
             self._seconds.record(time.perf_counter() - began_s, {**attributes, names.HTTP_METHOD: method})
-
-    async def failed(self, error: Exception, scope: Scope) -> None:
-        """See `RequestObserver`."""
-        scope[ERROR_SCOPE] = names.error_type(error)  # type: ignore[literal-required]  # ours, beside ASGI's
 
     @contextmanager
     def admitting(self) -> Iterator["_AdmissionWatch"]:
@@ -189,7 +188,7 @@ def _ended(scope: Scope, status: int | None) -> dict[str, Any]:
     route = scope.get("path_template")
     if route:
         attributes[names.HTTP_ROUTE] = route
-    error_type = scope.get(ERROR_SCOPE)
+    error_type = facts_of(scope).error_code
     if status is not None:
         attributes[names.HTTP_STATUS] = status
         if error_type is None and status >= _SERVER_ERROR:
@@ -199,3 +198,21 @@ def _ended(scope: Scope, status: int | None) -> dict[str, Any]:
     if error_type is not None:
         attributes[names.ERROR_TYPE] = error_type
     return attributes
+
+
+def _facts(scope: Scope) -> dict[str, Any]:
+    """What is said of a request by its span alone: whose it was, and what became of it."""
+    facts, in_hand = facts_of(scope), scope.get(BYTES_SCOPE)
+    cost = facts.cost_nano_usd
+    attributes = {
+        names.REQUEST_ID: scope.get(REQUEST_ID_SCOPE),
+        names.PROJECT_ID: in_hand.owner if isinstance(in_hand, BytesInHand) else None,
+        names.KEY_ID: facts.key_id,
+        names.GATEWAY_PROVIDER: facts.provider,
+        names.MODEL: facts.model,
+        names.CACHE: facts.cache,
+        names.ATTEMPTS: facts.attempts,
+        names.CHARGED_NANO_USD: cost,
+        names.CHARGED_USD: float(to_usd(cost)) if cost is not None else None,
+    }
+    return {name: value for name, value in attributes.items() if value is not None}

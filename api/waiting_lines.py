@@ -104,6 +104,11 @@ class WaitingLines:
     def __init__(self) -> None:
         self._lines: dict[str, _Line] = {}
 
+    @property
+    def waiting(self) -> int:
+        """The requests that stand in a line."""
+        return sum(len(line.waiters) for line in self._lines.values())
+
     def is_waited_for(self, *accounts: str) -> bool:
         """Return whether a request waits for one of these accounts."""
         return any(account in self._lines for account in accounts)

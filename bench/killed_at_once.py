@@ -12,6 +12,7 @@ held any more, as a share of the provider's bill.
 import argparse
 import asyncio
 import contextlib
+import hashlib
 import random
 import tempfile
 import time
@@ -34,6 +35,8 @@ DAILY_BUDGET = 50
 QUIET_WITHIN_S = 120.0
 NANO = 10**9
 SEED = 7
+CALL = "call"
+PAGE = 200
 
 
 def prompt(chance: random.Random, *, is_stream: bool) -> str:
@@ -57,9 +60,29 @@ async def call(session: aiohttp.ClientSession, gateway: Gateway, key: str, numbe
                 "stream": is_stream,
                 "cache": False,
             }
+            body["metadata"] = {CALL: name_of(body["messages"][0]["content"])}
             headers = {"Authorization": f"Bearer {key}"}
             async with session.post(f"{gateway.address}/api/v1/completions/chat", json=body, headers=headers) as answer:
                 await answer.read()
+
+
+def name_of(text: str) -> str:
+    """Return the name by which the provider's bill knows a prompt."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+async def lost_requests(client: Client) -> dict[str, Decimal]:
+    """Return what is assumed of each lost request, in nano-dollars, by the name of its prompt."""
+    lost: dict[str, Decimal] = {}
+    before = ""
+    while True:
+        _, answer, _ = await client.call("GET", f"/requests?limit={PAGE}&status=failed{before}")
+        for one in answer["data"]["requests"]:
+            if one["assumedCost"]:
+                lost[one["metadata"][CALL]] = Decimal(str(one["assumedCost"])) * NANO
+        if not answer["data"].get("next"):
+            return lost
+        before = f"&before={answer['data']['next']}"
 
 
 async def until_quiet(client: Client, provider: RunningProvider) -> tuple[dict[str, Decimal], float]:
@@ -105,8 +128,11 @@ async def measure(callers: int, seconds: float, provider: RunningProvider, folde
         await asyncio.gather(*asking)
     gateway = await asyncio.to_thread(Gateway.start, folder / "data", "--workers", "2", env=env)
     async with aiohttp.ClientSession(timeout=timeout) as session:
-        budget, quiet_s = await until_quiet(Client(session, gateway.address, key), provider)
-    calls, bill = await asyncio.to_thread(lambda: (provider.calls, provider.billed_nano_usd()))
+        client = Client(session, gateway.address, key)
+        budget, quiet_s = await until_quiet(client, provider)
+        lost = await lost_requests(client)
+    calls, charged = await asyncio.to_thread(lambda: (provider.calls, provider.bill()))
+    bill = sum((Decimal(row["nano_usd"]) for row in charged), Decimal(0))
     await asyncio.to_thread(gateway.stop)
     accounted = (budget["spent"] + budget["assumed"]) * NANO
     print(f"calls before all died          {calls_before}, {in_flight} of them in flight")
@@ -116,6 +142,17 @@ async def measure(callers: int, seconds: float, provider: RunningProvider, folde
     print(f"spent                          ${budget['spent']:.6f}")
     print(f"assumed                        ${budget['assumed']:.6f}")
     print(f"spent and assumed of the bill  {100 * accounted / bill:.0f} %")
+    for is_stream, kind in ((True, "streams"), (False, "whole")):
+        billed = [Decimal(row["nano_usd"]) for row in charged if row["prompt"] in lost and row["stream"] == is_stream]
+        assumed = [lost[row["prompt"]] for row in charged if row["prompt"] in lost and row["stream"] == is_stream]
+        if billed:
+            below = sum(one < other for one, other in zip(assumed, billed, strict=True))
+            share = 100 * sum(assumed) / sum(billed)
+            print(
+                f"lost, {kind:<24} {len(billed)}, assumed {share:.0f} % of their bill, {below} of them less than theirs"
+            )
+    not_billed = sum(lost.values()) - sum(lost[row["prompt"]] for row in charged if row["prompt"] in lost)
+    print(f"lost, never billed             ${not_billed / NANO:.6f} assumed")
 
 
 def main() -> None:

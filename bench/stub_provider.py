@@ -3,8 +3,9 @@
 It answers as messages if the path ends in `/messages`, otherwise as chat completions. A request with `"stream": true`
 gets a stream. The number of its deltas is N of `[[chunks=N]]` in the prompt, else `max_tokens` (or
 `max_completion_tokens`), else `DEFAULT_DELTAS`. Each event is a chunk, and all chunks go out in one write unless a pace
-is given. A whole answer bills N output tokens of `[[tokens=N]]` in the prompt, else 8. `GET /billed` returns how many
-whole answers were asked for.
+is given. A whole answer bills N output tokens of `[[tokens=N]]` in the prompt, else 8, and its text has N bytes of
+`[[bytes=N]]`. With `[[drip]]` in the prompt an answer of either kind is sent a byte a second. `GET /billed` returns how
+many whole answers were asked for.
 """
 
 import argparse
@@ -20,6 +21,8 @@ import uvloop
 DEFAULT_DELTAS = 22
 MAX_DELTAS = 10_000
 MAX_STREAMS_KEPT = 64
+MAX_TEXT_BYTES = 4 * 1024 * 1024
+DRIP_S = 1.0
 TOKENS_IN = 25
 
 BODY = (
@@ -44,6 +47,8 @@ LAST_CHUNK = b"0\r\n\r\n"
 _STREAM = re.compile(rb'"stream":\s*true')
 _USAGE = re.compile(rb'"include_usage":\s*true')
 _TOKENS = re.compile(rb"\[\[tokens=(\d+)\]\]")
+_BYTES = re.compile(rb"\[\[bytes=(\d+)\]\]")
+_DRIP = b"[[drip]]"
 _DELTAS = re.compile(rb'\[\[chunks=(\d+)\]\]|"max_(?:completion_)?tokens":\s*(\d+)')
 
 
@@ -53,6 +58,21 @@ def billing(tokens: int) -> bytes:
     body = BODY.replace(b'"completion_tokens":8,"total_tokens":33', b'"completion_tokens":%d,"total_tokens":%d')
     filled = body % (tokens, TOKENS_IN + tokens)
     return HEAD % (len(filled), filled)
+
+
+@lru_cache(maxsize=MAX_STREAMS_KEPT)
+def long(text_bytes: int) -> bytes:
+    """Return the whole answer of a chat completion whose text has so many bytes."""
+    filled = BODY.replace(b"The capital of France is Paris.", b"p" * min(text_bytes, MAX_TEXT_BYTES))
+    return HEAD % (len(filled), filled)
+
+
+def whole(body: bytes) -> bytes:
+    """Return the whole answer to a chat completion, as long and as costly as the prompt says."""
+    if (size := _BYTES.search(body)) is not None:
+        return long(int(size[1]))
+    tokens = _TOKENS.search(body)
+    return ANSWER if tokens is None else billing(int(tokens[1]))
 
 
 def deltas_of(body: bytes) -> int:
@@ -158,20 +178,27 @@ class Stub(asyncio.Protocol):
     def _answer(self, body: bytes, is_message: bool) -> None:
         if _STREAM.search(body) is None:
             self._billed[0] += 1
-            tokens = _TOKENS.search(body)
-            chat = ANSWER if tokens is None else billing(int(tokens[1]))
-            self._write(MESSAGE_ANSWER if is_message else chat)
+            self._send(MESSAGE_ANSWER if is_message else whole(body), is_dripped=_DRIP in body)
             return
         deltas, has_usage = deltas_of(body), _USAGE.search(body) is not None
         if self._pace_s:
-            self._write_paced(iter(stream(deltas, is_message=is_message, has_usage=has_usage)))
+            self._write_paced(iter(stream(deltas, is_message=is_message, has_usage=has_usage)), self._pace_s)
         else:
-            self._write(stream_at_once(deltas, is_message=is_message, has_usage=has_usage))
+            at_once = stream_at_once(deltas, is_message=is_message, has_usage=has_usage)
+            self._send(at_once, is_dripped=_DRIP in body)
 
-    def _write_paced(self, parts: Iterator[bytes]) -> None:
+    def _send(self, data: bytes, *, is_dripped: bool) -> None:
+        """Send an answer; a dripped one has its head at once, and then a byte a second."""
+        if not is_dripped:
+            self._write(data)
+            return
+        head, mark, rest = data.partition(b"\r\n\r\n")
+        self._write_paced(iter([head + mark, *(rest[at : at + 1] for at in range(len(rest)))]), DRIP_S)
+
+    def _write_paced(self, parts: Iterator[bytes], pace_s: float) -> None:
         part = next(parts, None)
         if part is not None and self._write(part):
-            asyncio.get_running_loop().call_later(self._pace_s, self._write_paced, parts)
+            asyncio.get_running_loop().call_later(pace_s, self._write_paced, parts, pace_s)
 
     def _write(self, data: bytes) -> bool:
         if self._transport is None or self._transport.is_closing():

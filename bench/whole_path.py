@@ -66,11 +66,17 @@ class Measured:
     """A gateway and the stub provider that it calls."""
 
     def __init__(
-        self, directory: Path, *, delay_ms: float = 0, pace_ms: float = 0, arguments: Sequence[str] = ()
+        self,
+        directory: Path,
+        *,
+        delay_ms: float = 0,
+        pace_ms: float = 0,
+        arguments: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
     ) -> None:
         """Start both. The provider waits `delay_ms` before a response, and `pace_ms` between the events of a stream.
 
-        `arguments` are those of `gateway up`.
+        `arguments` are those of `gateway up`, `env` are further variables of its environment.
         """
         how = ["--delay-ms", str(delay_ms), "--pace-ms", str(pace_ms)]
         self._stub = subprocess.Popen(
@@ -81,6 +87,7 @@ class Measured:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
         environment |= {"OPENAI_API_KEY": "sk-bench", "OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1"}
         environment |= {"ANTHROPIC_API_KEY": "sk-bench", "ANTHROPIC_BASE_URL": f"http://127.0.0.1:{port}"}
+        environment |= env or {}
         self._up = subprocess.Popen(
             [
                 str(Path(sys.executable).parent / "gateway"),
@@ -97,7 +104,7 @@ class Measured:
             stderr=subprocess.DEVNULL,
             text=True,
         )
-        self.port, self._admin = self._read_greeting()
+        self.port, self.admin = self._read_greeting()
         self.key = self.issue_key("bench", LIMITS)
         self.process = psutil.Process(self._up.pid)
 
@@ -118,7 +125,7 @@ class Measured:
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}/api/v1/projects/api-keys",
             data=json.dumps({"name": name, **limits}).encode(),
-            headers={"Authorization": f"Bearer {self._admin}", "Content-Type": "application/json"},
+            headers={"Authorization": f"Bearer {self.admin}", "Content-Type": "application/json"},
         )
         with urllib.request.urlopen(request, timeout=10) as answer:
             return str(json.load(answer)["data"]["apiKey"])

@@ -6,26 +6,25 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 import click
-import msgspec
 
 from cli.admin_session import DATA_DIR, AdminSession, run_in_session
-from cli.audit_evidence import read_evidence, read_keys, report
+from cli.audit_evidence import EXIT_CODES, read_evidence, read_keys
 from cli.processes import fail, read_settings
+from cli.progress import progress
 from cli.terminal import show, show_json
 from domain.errors import InvalidRequest, NotFound
-from domain.events import AttemptLost, CostIncurred, CostReconciled, request_stream
+from domain.events import request_stream
 from domain.log_head import encode_head, one_line
 from domain.money import NanoUsd, from_usd, to_usd
 from domain.request_decider import decide_reconciled, lost_attempts
 from infra.audit_keys import signing_key
-from infra.log_verification import raw_events, verify
+from infra.log_verification import verify
+from infra.raw_events import export_line, raw_batches
 from infra.request_log import record
 from infra.restores import declare_restore
 from infra.signed_heads import heads_from
-from projections.freshness import wait_until_folded
-from projections.quarantine import quarantined_projects
-
-_encode = msgspec.json.Encoder().encode
+from infra.verification_report import report
+from projections.balance import balance as compare
 
 
 @click.group()
@@ -68,10 +67,12 @@ def verify_log(
 
     async def run(session: AdminSession) -> int:
         evidence = await read_evidence(session, files, positions, public_keys)
-        code, lines = report(evidence, await verify(session.pool, evidence), session.settings, datetime.now(UTC))
+        with progress("verify") as told:
+            found = await verify(session.pool, evidence, told)
+        verdict, lines = report(evidence, found, session.settings, datetime.now(UTC))
         for line in lines:
             show(line)
-        return code
+        return EXIT_CODES[verdict]
 
     sys.exit(run_in_session(data_dir, run))
 
@@ -142,13 +143,14 @@ def export(data_dir: Path | None) -> None:
 
     async def run(session: AdminSession) -> None:
         head = await session.log.head()
-        async for event in raw_events(session.pool):
-            if event.position > head:
-                break
-            line = {name: getattr(event, name) for name in event.__struct_fields__}
-            line |= {"data": msgspec.Raw(event.data.encode()), "digest": event.digest.hex()}
-            line["chain"] = event.chain.hex() if event.chain is not None else None
-            show_json(_encode(line).decode())
+        with progress("export", shares_terminal=True) as told:
+            async for batch in raw_batches(session.pool):
+                for event in batch:
+                    if event.position <= head:
+                        show_json(export_line(event).decode())
+                told(min(batch[-1].position, head), head)
+                if batch[-1].position >= head:
+                    break
 
     run_in_session(data_dir, run)
 
@@ -162,26 +164,11 @@ def balance(data_dir: Path | None) -> None:
     """
 
     async def run(session: AdminSession) -> bool:
-        head = await session.log.head()
-        await wait_until_folded(session.pool, "usage", "budgets", "requests")
-        spent, assumed = await _sums_of_log(session, head)
-        agreed = True
-        show(f"{'log':<32} spent ${to_usd(spent):f}  assumed ${to_usd(assumed):f}")
-        for name, (model_spent, model_assumed) in (await _sums_of_models(session)).items():
-            same = (model_spent, model_assumed) == (spent, assumed)
-            agreed = agreed and same
-            verdict = "agrees" if same else "DIFFERS"
-            show(f"{name:<32} spent ${to_usd(model_spent):f}  assumed ${to_usd(model_assumed):f}  {verdict}")
-        differences = await session.pool.fetch("SELECT * FROM held_differences()")
-        agreed = agreed and not differences
-        show(f"{'held by keys and projects':<32} {'DIFFERS' if differences else 'agrees'}")
-        for row in differences:
-            held, summed = (to_usd(NanoUsd(int(row[f"{name}_nano_usd"]))) for name in ("counted", "summed"))
-            show(f"  {row['scope']} {row['scope_id']} on {row['budget_day']}: ${held:f}, in flight ${summed:f}")
-        if left_out := await quarantined_projects(session.pool):
-            names = ", ".join(project.project_id for project in left_out)
-            show(f"newer events of {names} are not in the read models: see `gateway projections list`")
-        return agreed
+        with progress("balance") as told:
+            found = await compare(session.pool, told)
+        for line in found.lines():
+            show(line)
+        return found.agrees
 
     sys.exit(0 if run_in_session(data_dir, run) else 1)
 
@@ -232,33 +219,3 @@ def _true_cost(text: str) -> NanoUsd:
     if nano_usd is None or nano_usd < 0 or to_usd(nano_usd) != cost:
         fail(f"--cost is {text!r}: it must be an amount in US dollars, not negative, with at most nine decimals")
     return nano_usd
-
-
-async def _sums_of_log(session: AdminSession, head: int) -> tuple[NanoUsd, NanoUsd]:
-    position, spent, assumed = 0, 0, 0
-    while position < head:
-        for stored in await session.log.read_after(position):
-            position = stored.position
-            match stored.event:
-                case CostIncurred() | CostReconciled() as cost:
-                    spent += cost.cost_nano_usd or 0
-                    assumed -= cost.replaces_assumed_nano_usd
-                case AttemptLost() as lost:
-                    assumed += lost.assumed_nano_usd
-                case _:
-                    continue
-    return NanoUsd(spent), NanoUsd(assumed)
-
-
-async def _sums_of_models(session: AdminSession) -> dict[str, tuple[NanoUsd, NanoUsd]]:
-    tables = {
-        "usage": "SELECT sum(cost_nano_usd) AS s, sum(assumed_nano_usd) AS a FROM usage_daily",
-        "requests": "SELECT sum(cost_nano_usd) AS s, sum(assumed_nano_usd) AS a FROM requests",
-    } | {
-        f"budgets per {scope} and {period}": "SELECT sum(spent_nano_usd) AS s, sum(assumed_nano_usd) AS a "  # noqa: S608 - constants
-        f"FROM budget_balances WHERE scope = '{scope}' AND period = '{period}'"
-        for scope in ("key", "project")
-        for period in ("day", "month")
-    }
-    sums = {name: await session.pool.fetchrow(query) for name, query in tables.items()}
-    return {name: (NanoUsd(int(row["s"] or 0)), NanoUsd(int(row["a"] or 0))) for name, row in sums.items()}

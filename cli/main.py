@@ -124,12 +124,14 @@ def projector() -> None:
 def migrate(data_dir: Path | None) -> None:
     """Migrate the database to the newest revision."""
     from cli.processes import settings_for_administration  # noqa: PLC0415
+    from cli.progress import progress  # noqa: PLC0415
     from infra.database import migrate as run_migrations  # noqa: PLC0415
     from infra.database import newest_revision  # noqa: PLC0415
 
     settings = settings_for_administration(data_dir)
     assert settings.owner_url is not None, "settings_for_administration has it"
-    problems = run_migrations(settings.owner_url, settings.database_roles, settings.role)
+    with progress("migrate", "revisions") as told:
+        problems = run_migrations(settings.owner_url, settings.database_roles, settings.role, told)
     click.echo(f"the database is at revision {newest_revision()}")
     for problem in problems:
         click.echo(f"warning: {problem}: see docs/how-to/separate-database-roles.md", err=True)

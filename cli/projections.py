@@ -6,6 +6,7 @@ import click
 
 from cli.admin_session import DATA_DIR, AdminSession, run_in_session
 from cli.processes import fail
+from cli.progress import progress
 from cli.terminal import show
 from projections.quarantine import QuarantineChangedError, is_caused_by_data, quarantined_projects
 from projections.rebuild import RebuildRunningError, rebuild
@@ -56,7 +57,8 @@ def rebuild_projection(name: str, data_dir: Path | None) -> None:
 
     async def run(session: AdminSession) -> None:
         try:
-            position = await rebuild(session.pool, session.log, EVERY[name])
+            with progress(f"rebuild {name}") as told:
+                position = await rebuild(session.pool, session.log, EVERY[name], told)
         except (RebuildRunningError, QuarantineChangedError) as error:
             fail(str(error))
         show(f"rebuilt {name} from {position} events")

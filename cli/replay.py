@@ -9,7 +9,8 @@ import msgspec
 from cli.admin_session import DATA_DIR, AdminSession, run_in_session
 from cli.terminal import show, show_json
 from domain.events import StoredEvent, request_stream
-from infra.event_log import READ_BATCH_EVENTS, Selection
+from infra.event_log import READ_BATCH_EVENTS
+from infra.log_selection import Selection
 
 _encode = msgspec.json.Encoder().encode
 TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S.%f", "%Y-%m-%dT%H:%M:%S%z"])

@@ -10,6 +10,7 @@ import secrets
 import socket
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -46,6 +47,7 @@ from infra.environment_variables import is_token
 from infra.head_anchors import ANCHOR_FILE
 from infra.jobs import JobQueue
 from infra.logging import configure_logging
+from infra.merged_figures import SUFFIX
 from infra.private_files import UnsafePathError, check_data_directory, open_private, read_private, write_private
 from infra.settings import (
     ENCRYPTION_KEY_BYTES,
@@ -66,6 +68,8 @@ DRAIN_S = 25.0
 """For the processes. PostgreSQL and NATS stop in the rest of the 30 s that stopping may take."""
 READY_TIMEOUT_S = 60.0
 READY_POLL_S = 0.1
+MAX_SOCKETS_PARENT_CHARS = 60
+"""Systems keep the paths of sockets to about 100 characters."""
 _SERVERS = frozenset({"GATEWAY_DATABASE_URL", "GATEWAY_NATS_URL"})
 _COLLECTOR = frozenset(
     {"OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_METRICS_HEADERS"}
@@ -131,7 +135,8 @@ def up(**flags: object) -> None:
             settings, servers, database_urls = _start_servers(settings, servers_running)
             servers_running.callback((settings.data_dir / RUNNING_FILE).unlink, missing_ok=True)
             spare = SpareProcess(_argv("spare"), (listener.fileno(),)) if settings.spare_process else None
-            children = _children(settings, listener, database_urls, spare)
+            sockets = Path(servers_running.enter_context(_socket_directory()))
+            children = _children(settings, listener, database_urls, spare, sockets)
             asyncio.run(_run(settings, children, servers, generated_master_key, spare))
 
 
@@ -206,9 +211,16 @@ async def _run(
 
 
 def _children(
-    settings: Settings, listener: socket.socket, database_urls: dict[Process, str], spare: SpareProcess | None
+    settings: Settings,
+    listener: socket.socket,
+    database_urls: dict[Process, str],
+    spare: SpareProcess | None,
+    sockets: Path,
 ) -> list[list[Child]]:
-    """Make the API processes, the workers and the projector, in the order in which they stop."""
+    """Make the API processes, the workers and the projector, in the order in which they stop.
+
+    `sockets` is the directory for those of their figures.
+    """
     assert settings.encryption_key is not None, "set, or generated"
     assert settings.master_key is not None, "set, or generated"
     assert settings.audit_key is not None, "set, or generated"
@@ -236,16 +248,17 @@ def _children(
         for process in PROCESSES
     }
     fd = listener.fileno()
-    probes = _probe_ports(settings)
-    apis = [
-        _child(f"api-{number}", ("api", "--fd", str(fd)), environments["api"] | next(probes), spare, (fd,))
-        for number in range(1, settings.api_processes + 1)
+    place = _probe_places(settings, sockets)
+
+    def child(kind: Process, name: str, *options: str, fds: tuple[int, ...] = ()) -> Child:
+        environment = environments[kind] | place(name)
+        return Child(ChildSpec(name=name, argv=_argv(kind, *options), env=environment, pass_fds=fds), spare)
+
+    return [
+        [child("api", f"api-{n}", "--fd", str(fd), fds=(fd,)) for n in range(1, settings.api_processes + 1)],
+        [child("worker", f"worker-{n}") for n in range(1, settings.workers + 1)],
+        [child("projector", "projector")],
     ]
-    workers = [
-        _child(f"worker-{number}", ("worker",), environments["worker"] | next(probes), spare)
-        for number in range(1, settings.workers + 1)
-    ]
-    return [apis, workers, [_child("projector", ("projector",), environments["projector"] | next(probes), spare)]]
 
 
 def environment_of(process: str, environ: Mapping[str, str]) -> dict[str, str]:
@@ -263,24 +276,25 @@ def environment_of(process: str, environ: Mapping[str, str]) -> dict[str, str]:
     return settings_and_more | set_directly(dict.fromkeys(secrets_of_others, ""))
 
 
-def _probe_ports(settings: Settings) -> Iterator[dict[str, str]]:
-    """Give each process a port for its metrics, one after the other, and their token; if there is no port, neither."""
+def _probe_places(settings: Settings, sockets: Path) -> Callable[[str], dict[str, str]]:
+    """Return what gives each process a place for its figures, by its name: the next port, if there are ports, and the
+    token for it; else a socket, whose figures are on the API's page.
+    """
     if settings.metrics_port is None:
-        yield from itertools.repeat({"GATEWAY_METRICS_PORT": ""})
-    else:
-        token = set_directly({"GATEWAY_METRICS_TOKEN": settings.metrics_token or ""})
-        for number in itertools.count(settings.metrics_port):
-            yield {"GATEWAY_METRICS_PORT": str(number)} | token
+        return lambda name: {"GATEWAY_METRICS_PORT": "", "GATEWAY_METRICS_SOCKET": f"{sockets / name}{SUFFIX}"}
+    ports = itertools.count(settings.metrics_port)
+    token = set_directly({"GATEWAY_METRICS_TOKEN": settings.metrics_token or ""})
+    return lambda _: {"GATEWAY_METRICS_PORT": str(next(ports)), "GATEWAY_METRICS_SOCKET": ""} | token
 
 
-def _child(
-    name: str,
-    command: tuple[str, ...],
-    environment: dict[str, str],
-    spare: SpareProcess | None,
-    fds: tuple[int, ...] = (),
-) -> Child:
-    return Child(ChildSpec(name=name, argv=_argv(*command), env=environment, pass_fds=fds), spare)
+def _socket_directory() -> tempfile.TemporaryDirectory[str]:
+    """Make a directory that only this user can enter, with a path that is short enough for a socket."""
+    usual = tempfile.gettempdir()
+    return tempfile.TemporaryDirectory(
+        prefix="gateway-",
+        dir=usual if len(usual) <= MAX_SOCKETS_PARENT_CHARS else "/tmp",  # noqa: S108 - a directory of its own in it
+        ignore_cleanup_errors=True,
+    )
 
 
 def _argv(*command: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from types import ModuleType
 import msgspec
 
 from api.native.errors import STATUSES
-from docs import models_page
+from docs import metrics_page, models_page
 from domain import errors, events, models
 from domain.dialects.field_rules import FieldRule
 from domain.dialects.registry import CODECS, DIALECTS
@@ -26,6 +26,9 @@ def pages() -> dict[str, str]:
         "settings.md": _settings(),
         "events.md": _events(),
         "errors.md": _errors(),
+        "metrics.md": _page(
+            "Metrics", "api/metrics.py`, `workers/figures.py`, `projections/figures.py", metrics_page.lines()
+        ),
         "models.md": _page(
             "Models", "domain/model_table.toml", models_page.lines(_written_fields(models)["ModelTraits"])
         ),

@@ -263,6 +263,8 @@ class RequestCompleted(_RequestEvent, frozen=True, kw_only=True):
     """From admission to the provider's last byte."""
     request_bytes: int
     answer_bytes: int
+    output_bytes: int = 0
+    """Of a stream: UTF-8 bytes of text, tool calls and thinking that it has shown. 0: it was none, or showed none."""
     answer_digest: str
     """SHA-256, hexadecimal, of the response body; of a stream that is not cached, of its parts as they were sent."""
     cached_copy: CachedCopy | None = None
@@ -325,13 +327,13 @@ class AttemptFailed(_RequestEvent, frozen=True, kw_only=True):
 
 
 class AttemptLost(_RequestEvent, frozen=True, kw_only=True):
-    """The outcome of an attempt is unknown: the most that it can have cost is assumed to be spent."""
+    """The outcome of an attempt is unknown: as much as is known of it is assumed to be spent."""
 
     attempt: int
     upstream_model: str
     reason: Literal["worker_lost", "timeout", "connection_lost", "caller_left"]
     assumed_nano_usd: NanoUsd
-    """Its hold, or less if it is known how far it was."""
+    """At most its hold; less if it is known how far it was, or what such answers usually cost."""
     budget_day: date
     hold_nano_usd: NanoUsd | None = None
     """None in events of releases that did not write it: the assumption was the hold, or that of a cut stream."""

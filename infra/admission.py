@@ -18,6 +18,7 @@ from domain.limits import LimitStatus, Meter, Window
 from domain.log_head import LogPosition
 from domain.money import ZERO, NanoUsd
 from domain.request_identity import RequestIdentity
+from domain.tokens import TokenUsage
 from infra.batching import Batcher
 from infra.database import HeldConnection, OutcomeUnknown, Pool, database_errors
 from infra.event_log import Commit, sealed_events
@@ -117,6 +118,22 @@ class Claim(Struct, frozen=True, kw_only=True):
     budget_day: date
 
 
+class SeenStream(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a worker had seen of a stream when it last reported that."""
+
+    received_bytes: int = 0
+    """UTF-8 bytes of text, tool calls and thinking."""
+    covered_bytes: int = 0
+    """The next report is due when about so many have come."""
+    output_tokens: int = 0
+    """As many as the provider had counted."""
+    input_usage: TokenUsage | None = None
+    """The input's tokens, if the provider had sent them; `output` is 0."""
+
+
+_decode_seen = msgspec.json.Decoder(SeenStream).decode
+
+
 class ClaimedAttempt(Claim, frozen=True, kw_only=True):
     """An attempt in flight, with the delivery that has claimed it, the worker that had this, and its target."""
 
@@ -126,14 +143,18 @@ class ClaimedAttempt(Claim, frozen=True, kw_only=True):
     upstream_model: str
     assumed_nano_usd: NanoUsd | None = None
     """The most that it had cost when its worker last reported; None: its worker has reported nothing."""
+    seen: SeenStream | None = None
+    """What had come by then."""
 
 
 class Progress(Struct, frozen=True):
-    """What a worker reports of an attempt that it makes: the most that it may have cost until the next report."""
+    """What a worker reports of an attempt that it makes."""
 
     request_id: str
     attempt: int
     assumed_nano_usd: NanoUsd
+    """The most that it may have cost until the next report."""
+    seen: SeenStream
 
 
 class UnclaimedRequest(Struct, frozen=True):
@@ -208,6 +229,11 @@ class Admission:
             max_waiting=MAX_WAITING,
             isolate=(asyncpg.PostgresError, asyncpg.DataError, UnicodeEncodeError),
         )
+
+    @property
+    def batchers(self) -> tuple[Batcher[Any, Any], ...]:
+        """Return what makes the batches, for those that count them."""
+        return self._batcher, self._withdrawals
 
     async def admit(self, request: AdmissionRequest) -> AdmissionDecision:
         """Decide about one request, in a batch with others that arrive at the same moment.
@@ -387,6 +413,11 @@ class Claims:
             self._claim_batch, name="claims", max_batch=MAX_CLAIMS_PER_BATCH, max_waiting=MAX_WAITING
         )
 
+    @property
+    def batchers(self) -> tuple[Batcher[Any, Any], ...]:
+        """Return what makes the batches, for those that count them."""
+        return (self._batcher,)
+
     async def claim(self, request_id: str, delivery: int) -> Claim | None:
         """Claim the request's unclaimed attempt for this delivery; None if there is none.
 
@@ -401,12 +432,15 @@ class Claims:
         async with database_errors():
             rows = await self._pool.fetch(
                 "SELECT attempt, delivery, claimed_by AS worker, hold_nano_usd, budget_day, provider, upstream_model, "
-                "assumed_nano_usd "
+                "assumed_nano_usd, seen::text "
                 "FROM inflight "
                 "WHERE request_id = $1 ORDER BY attempt",
                 request_id,
             )
-        return [ClaimedAttempt(**row) for row in rows]
+        return [
+            ClaimedAttempt(**dict(row) | {"seen": _decode_seen(row["seen"]) if row["seen"] is not None else None})
+            for row in rows
+        ]
 
     async def report(self, progress: Sequence[Progress]) -> None:
         """Write how far attempts are.
@@ -418,10 +452,11 @@ class Claims:
         in_order = sorted(progress, key=lambda one: one.request_id)  # as claims, or two batches could deadlock
         async with database_errors():
             await self._pool.execute(
-                "SELECT report_progress($1, $2, $3)",
+                "SELECT report_progress($1, $2, $3, $4)",
                 [one.request_id for one in in_order],
                 [one.attempt for one in in_order],
                 [one.assumed_nano_usd for one in in_order],
+                [_encode(one.seen).decode() for one in in_order],
             )
 
     async def admit_next(

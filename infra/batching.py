@@ -4,6 +4,7 @@ Used for every statement whose cost is the round trip and the commit rather than
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
@@ -32,7 +33,9 @@ class Batcher(Generic[Item, Result]):
         the items then run again one by one, and only the bad one fails.
         """
         self._run = run
-        self._name = name
+        self.name = name
+        self.on_batch: Callable[[int, float], None] | None = None
+        """Called after each batch with its number of items and the seconds that it took."""
         self._max_batch = max_batch
         self._max_waiting = max_waiting
         self._isolate = isolate
@@ -50,13 +53,13 @@ class Batcher(Generic[Item, Result]):
 
         """
         if len(self._waiting) >= self._max_waiting:
-            raise Overloaded(f"{self._name}: the queue is full ({self._max_waiting} items)", retry_after_s=1)
-        assert not self._closed, f"{self._name} is closed"
+            raise Overloaded(f"{self.name}: the queue is full ({self._max_waiting} items)", retry_after_s=1)
+        assert not self._closed, f"{self.name} is closed"
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
         self._waiting.append((item, future))
         if self._worker is None or self._worker.done():
-            self._worker = loop.create_task(self._work(), name=f"batches of {self._name}")
+            self._worker = loop.create_task(self._work(), name=f"batches of {self.name}")
         elif self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
         return await future
@@ -80,12 +83,15 @@ class Batcher(Generic[Item, Result]):
                 self._wake = None
                 continue
             size = min(len(self._waiting), self._max_batch)
+            began_s = time.monotonic()
             await self._run_batch([self._waiting.popleft() for _ in range(size)])
+            if self.on_batch is not None:
+                self.on_batch(size, time.monotonic() - began_s)
 
     async def _run_batch(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
         try:
             results = await self._run([item for item, _ in batch])
-            assert len(results) == len(batch), f"{self._name}: {len(results)} results for {len(batch)} items"
+            assert len(results) == len(batch), f"{self.name}: {len(results)} results for {len(batch)} items"
         except self._isolate as error:
             if len(batch) == 1:
                 _fail(batch, error)

@@ -1,6 +1,7 @@
 """Connections to PostgreSQL: pools with explicit limits, and the migrations. Contains no queries of other modules."""
 
 import asyncio
+import itertools
 import re
 import time
 from collections.abc import AsyncIterator
@@ -13,6 +14,7 @@ import asyncpg
 import structlog
 
 from domain.errors import Unavailable
+from infra.progress import Progress, untold
 from migrations.roles import Roles
 
 CONNECT_TIMEOUT_S = 10.0
@@ -206,11 +208,14 @@ async def database_errors() -> AsyncIterator[None]:
         raise Unavailable(f"the database is away: {type(error).__name__}", retry_after_s=1) from error
 
 
-def migrate(database_url: str, roles: Roles | None = None, default_role: str | None = None) -> list[str]:
+def migrate(
+    database_url: str, roles: Roles | None = None, default_role: str | None = None, progress: Progress = untold
+) -> list[str]:
     """Upgrade the database to the newest revision, replace its functions, and grant the roles what they need.
 
     `database_url` is that of the owner. A process that `roles` does not name keeps the role that it has in the
     database; if it has none, it is `default_role`, and without that the owner. Several processes may migrate at once.
+    `progress` counts revisions, and one more for the functions and grants.
     Returns what the roles may do that they should not, in words.
     """
     # only the process that migrates needs these: they take a second to import
@@ -232,6 +237,8 @@ def migrate(database_url: str, roles: Roles | None = None, default_role: str | N
         former = shares_so_far(connection)
         connection.commit()
         config.attributes["connection"] = connection
+        done, total = itertools.count(1), _pending_revisions(config, connection) + 1
+        config.attributes["on_version_apply"] = lambda **_: progress(next(done), total)
         command.upgrade(config, "head")
         connection.commit()
         with connection.begin():
@@ -239,7 +246,18 @@ def migrate(database_url: str, roles: Roles | None = None, default_role: str | N
             connection.execute(text("SELECT recount_held()"))
             problems = grant(connection, roles, default_role, former)
     engine.dispose()
+    progress(total, total)
     return problems
+
+
+def _pending_revisions(config: Any, connection: Any) -> int:
+    """Return how many revisions Alembic is going to run."""
+    from alembic.runtime.migration import MigrationContext  # noqa: PLC0415 - as `migrate`
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+
+    current = MigrationContext.configure(connection).get_current_revision()
+    connection.commit()
+    return len(list(ScriptDirectory.from_config(config).iterate_revisions("head", current or "base")))
 
 
 async def warn_about_role(pool: Pool) -> None:

@@ -20,14 +20,13 @@ from domain.events import EVENT_TYPES, Event, StoredEvent
 from domain.log_head import LogPosition
 from infra.batching import Batcher
 from infra.database import Connection, HeldConnection, OutcomeUnknown, Pool, database_errors
+from infra.log_selection import UP_TO_HEAD, Selection, condition_of
 
 MAX_COMMITS_PER_BATCH = 256
 MAX_WAITING_COMMITS = 20_000
 READ_BATCH_EVENTS = 1_000
 
 _APPEND = "SELECT positions, head, digest FROM append_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
-_UP_TO_HEAD = "position BETWEEN 1 AND (SELECT position FROM log_head)"
-"""The log ends at its head. A row beyond it was not appended by the gateway."""
 _COLUMNS = "position, stream, version, type, project_id, at, data::text AS data"
 _NO_BLOBS: tuple[list[Any], ...] = ([], [], [], [], [])
 
@@ -57,17 +56,6 @@ class Commit(Struct, frozen=True, kw_only=True):
     at: datetime
     events: tuple[Event, ...]
     blobs: tuple[Blob, ...] = ()
-
-
-class Selection(Struct, frozen=True, kw_only=True):
-    """A filter for events. None means any."""
-
-    project_id: str | None = None
-    stream: str | None = None
-    type: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    """Exclusive."""
 
 
 class LogBatch(Struct, frozen=True, kw_only=True):
@@ -115,7 +103,7 @@ class EventLog:
         self._newest = 0
         self.unknown_outcomes = 0
         """The number of batches whose connection was lost before the result arrived."""
-        self._batcher: Batcher[Commit, int | None] = Batcher(
+        self.batcher: Batcher[Commit, int | None] = Batcher(
             self._append_batch,
             name="appends",
             max_batch=MAX_COMMITS_PER_BATCH,
@@ -132,7 +120,7 @@ class EventLog:
             Unavailable: the database cannot be reached; nothing was appended.
 
         """
-        position = await self._batcher.submit(commit)
+        position = await self.batcher.submit(commit)
         if position is None:
             raise Conflict(commit.stream, commit.expected_version)
         return position
@@ -186,7 +174,7 @@ class EventLog:
         """Return the events of some types in several streams, each in order. Skips events that it cannot decode."""
         async with database_errors():
             rows = await self._pool.fetch(
-                f"SELECT {_COLUMNS} FROM events WHERE stream = ANY ($1) AND type = ANY ($2) AND {_UP_TO_HEAD} "  # noqa: S608 - constants
+                f"SELECT {_COLUMNS} FROM events WHERE stream = ANY ($1) AND type = ANY ($2) AND {UP_TO_HEAD} "  # noqa: S608 - constants
                 "ORDER BY stream, version",
                 streams,
                 types,
@@ -214,7 +202,7 @@ class EventLog:
         """
         async with database_errors():
             rows = await self._pool.fetch(
-                f"SELECT {_COLUMNS} FROM events WHERE position > $1 AND {_UP_TO_HEAD} ORDER BY position LIMIT $2",  # noqa: S608 - constants
+                f"SELECT {_COLUMNS} FROM events WHERE position > $1 AND {UP_TO_HEAD} ORDER BY position LIMIT $2",  # noqa: S608 - constants
                 position,
                 limit,
             )
@@ -233,18 +221,13 @@ class EventLog:
 
     async def read_selected(self, selection: Selection, *, after: int, limit: int) -> list[StoredEvent]:
         """Return the next events of a selection after the position `after`, at most `limit`, in log order."""
-        return await self._read(
-            "position > $1 AND ($3::text IS NULL OR project_id = $3) AND ($4::text IS NULL OR stream = $4) "
-            "AND ($5::text IS NULL OR type = $5) AND ($6::timestamptz IS NULL OR at >= $6) "
-            "AND ($7::timestamptz IS NULL OR at < $7) ORDER BY position LIMIT $2",
-            after,
-            limit,
-            selection.project_id,
-            selection.stream,
-            selection.type,
-            selection.since,
-            selection.until,
-        )
+        async with database_errors():
+            condition = await condition_of(self._pool, selection, after=after, limit=limit)
+            rows = await self._pool.fetch(
+                f"SELECT {_COLUMNS} FROM events WHERE {condition.text}",  # noqa: S608 - constants
+                *condition.arguments,
+            )
+        return [stored_event(row) for row in rows]
 
     async def read_blob(self, blob_id: str) -> bytes | None:
         """Return a sealed body; None if it has expired and was removed."""
@@ -276,13 +259,13 @@ class EventLog:
 
     async def close(self) -> None:
         """Append the commits that wait, then close."""
-        await self._batcher.close()
+        await self.batcher.close()
         await self._appender.close()
 
     async def _read(self, condition: str, *arguments: object) -> list[StoredEvent]:
         async with database_errors():
             rows = await self._pool.fetch(
-                f"SELECT {_COLUMNS} FROM events WHERE {_UP_TO_HEAD} AND {condition}",  # noqa: S608 - constants of this module
+                f"SELECT {_COLUMNS} FROM events WHERE {UP_TO_HEAD} AND {condition}",  # noqa: S608 - constants of this module
                 *arguments,
             )
         return [stored_event(row) for row in rows]
@@ -302,13 +285,13 @@ class EventLog:
         return positions
 
 
-def event_digest(stream: str, version: int, kind: str, project_id: str, at: datetime, data: str) -> bytes:
+def event_digest(stream: str, version: int, kind: str, project_id: str, at: datetime, data: bytes) -> bytes:
     """Return the SHA-256 of an event's envelope and data.
 
     No part before the data contains a line break, so no two events have the same text.
     """
     envelope = f"{stream}\n{version}\n{kind}\n{project_id}\n{at.astimezone(UTC).isoformat()}\n"
-    return hashlib.sha256((envelope + data).encode()).digest()
+    return hashlib.sha256(envelope.encode() + data).digest()
 
 
 def stored_event(row: asyncpg.Record) -> StoredEvent:
@@ -328,9 +311,9 @@ def sealed_events(commit: Commit) -> list[tuple[Any, ...]]:
     """Return a commit's events as rows for `append_events`: stream, version, type, project, time, JSON data, digest."""
     sealed = []
     for version, event in enumerate(commit.events, start=commit.expected_version + 1):
-        data = _encoder.encode(event).decode()
-        envelope = (commit.stream, version, type(event).__name__, commit.project_id, commit.at, data)
-        sealed.append((*envelope, event_digest(*envelope)))
+        data = _encoder.encode(event)
+        envelope = (commit.stream, version, type(event).__name__, commit.project_id, commit.at)
+        sealed.append((*envelope, data.decode(), event_digest(*envelope, data)))
     return sealed
 
 

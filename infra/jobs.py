@@ -274,6 +274,13 @@ def provider_share(identity: RequestIdentity, *, needs_own_credential: bool) -> 
     return f"{identity.provider}.{identity.project_id if needs_own_credential else INSTALLATION}"
 
 
+class Backlog(Struct, frozen=True, kw_only=True):
+    """What lies in the queue's stream, over all lanes: jobs that wait, and jobs in hand."""
+
+    messages: int
+    size_bytes: int
+
+
 class JobQueue:
     """The stream of jobs, as one process sees it."""
 
@@ -353,6 +360,14 @@ class JobQueue:
                     info = await self._jetstream.consumer_info(STREAM, consumer_name(lane), timeout=CONFIRM_TIMEOUT_S)
                     counts[lane] = info.num_pending or 0
         return counts
+
+    async def backlog(self) -> Backlog | None:
+        """Return what lies in the stream; None while it has no leader, or the broker is away."""
+        with suppress(APIError, *BrokerErrors):
+            async with asyncio.timeout(CONFIRM_TIMEOUT_S):
+                state = (await self._jetstream.stream_info(STREAM)).state
+                return Backlog(messages=state.messages, size_bytes=state.bytes)
+        return None
 
     async def has_workers(self, lane: Lane = "sync") -> bool:
         """Return True if a worker is waiting for the lane's jobs at this moment.

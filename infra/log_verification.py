@@ -6,6 +6,7 @@ heads, and their copies outside the database, show that (`infra/head_verificatio
 Reads in short transactions, so that the hot rows do not bloat meanwhile. Never writes.
 """
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
@@ -18,24 +19,11 @@ from infra.audit_keys import TrustedKeys
 from infra.database import Pool
 from infra.event_log import event_digest
 from infra.head_verification import Attested, Evidence, Fault, HeadReport, check_heads
+from infra.progress import Progress, untold
+from infra.raw_events import BATCH_EVENTS, RawEvent, raw_batch
 from infra.signed_heads import log_position
 
-BATCH_EVENTS = 5_000
 NO_EVIDENCE = Evidence(keys=TrustedKeys(()))
-
-
-class RawEvent(Struct, frozen=True, kw_only=True):
-    """A row of the log as it is stored, with its data as text."""
-
-    position: int
-    stream: str
-    version: int
-    type: str
-    project_id: str
-    at: datetime
-    data: str
-    digest: bytes
-    chain: bytes | None
 
 
 class Verification(Struct, frozen=True, kw_only=True):
@@ -57,39 +45,36 @@ class Verification(Struct, frozen=True, kw_only=True):
     """The latest time of an event after the newest signed head; None as above."""
 
 
-async def raw_events(pool: Pool, *, after: int = 0) -> AsyncIterator[RawEvent]:
-    """Yield every row after a position, in order."""
-    while True:
-        rows = await pool.fetch(
-            "SELECT position, stream, version, type, project_id, at, data::text AS data, digest, chain FROM events "
-            "WHERE position > $1 ORDER BY position LIMIT $2",
-            after,
-            BATCH_EVENTS,
-        )
-        for row in rows:
-            yield RawEvent(**row)
-        if len(rows) < BATCH_EVENTS:
-            return
-        after = rows[-1]["position"]
-
-
-async def verify(pool: Pool, evidence: Evidence = NO_EVIDENCE) -> Verification:
+async def verify(pool: Pool, evidence: Evidence = NO_EVIDENCE, progress: Progress = untold) -> Verification:
     """Check positions, versions, digests, the chain and the head, up to the head at the time of the call.
 
     Then compare them with the evidence, and look for rows that are beyond the head. The evidence has to be read before
-    the call: what is signed meanwhile is not part of it.
+    the call: what is signed meanwhile is not part of it. While a batch is checked in a thread, the next one is read.
     """
     head, report = await log_position(pool), check_heads(evidence)
     walk = _Walk(report.attested, report.signed)
     if head is None:
         return walk.result(report, Fault(1, "the head of the log is missing"))
-    async for event in raw_events(pool):
-        if event.position > head.position:
-            break
-        if (fault := walk.take(event)) is not None:
+    async for done, fault in _checked(pool, walk, head.position):
+        progress(done, head.position)
+        if fault is not None:
             return walk.result(report, fault)
     faults = [walk.fault_at_head(head), *walk.unmet(head), *report.faults, await _beyond_head(pool)]
     return walk.result(report, next((fault for fault in faults if fault is not None), None))
+
+
+async def _checked(pool: Pool, walk: "_Walk", head: int) -> AsyncIterator[tuple[int, Fault | None]]:
+    """Yield how far the walk is, after each batch, and what is wrong there."""
+    batch = await raw_batch(pool, after=0, limit=min(BATCH_EVENTS, head)) if head > 0 else []
+    while batch:
+        after = batch[-1].position
+        async with asyncio.TaskGroup() as both:
+            check = both.create_task(asyncio.to_thread(walk.take_all, batch, head))
+            if after < head:
+                read = both.create_task(raw_batch(pool, after=after, limit=min(BATCH_EVENTS, head - after)))
+        following = read.result() if after < head else []
+        yield min(after, head), check.result()
+        batch = following
 
 
 class _Walk:
@@ -106,6 +91,15 @@ class _Walk:
         self._batch = hashlib.sha256(GENESIS)
         self._oldest_unsigned: datetime | None = None
         self._newest_unsigned: datetime | None = None
+
+    def take_all(self, events: Sequence[RawEvent], head: int) -> Fault | None:
+        """Take the events up to the head, as far as they are as they should be."""
+        for event in events:
+            if event.position > head:
+                return None
+            if (fault := self.take(event)) is not None:
+                return fault
+        return None
 
     def take(self, event: RawEvent) -> Fault | None:
         reason = _mismatch(event, self._events + 1, self._versions.get(event.stream, 0) + 1)

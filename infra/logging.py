@@ -55,7 +55,7 @@ def configure_logging(log_format: LogFormat, *, process: str, secrets: Sequence[
     finish: list[structlog.typing.Processor] = (
         [structlog.processors.format_exc_info, renderer] if log_format == "json" else [_printable, renderer]
     )
-    finish.append(SecretsHidden(_written(secrets)))
+    finish.append(SecretsHidden(written(secrets)))
     structlog.configure(
         processors=[*shared, *finish],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
@@ -95,8 +95,8 @@ class OneLineAnOutage(logging.Filter):
         return now_s - before_s > OUTAGE_S
 
 
-def _written(secrets: Sequence[str]) -> tuple[str, ...]:
-    """Texts as a line may have them, the longest first: one may have another in it."""
+def written(secrets: Sequence[str]) -> tuple[str, ...]:
+    """Return texts as a line may have them, the longest first: one may have another in it."""
     forms = {form for secret in secrets for form in (secret, json.dumps(secret)[1:-1], printable(secret, keep="\n\t"))}
     return tuple(sorted(forms, key=lambda form: (-len(form), form)))
 

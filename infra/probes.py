@@ -1,10 +1,13 @@
 """Serves `/health/live`, `/health/ready` and `/metrics` of one process on an address of their own, for those that watch
 the processes. Whoever reaches that address may read them, or who has the metrics token if there is one.
+
+On a Unix socket it serves them to the processes of the same user, who need no token (`infra/merged_figures.py`).
 """
 
 import asyncio
 import hmac
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -44,14 +47,16 @@ class Probes:
         host: str,
         port: int | None,
         token: str | None,
+        socket: Path | None = None,
     ) -> None:
-        """Serve on this address; `port` None: not at all."""
+        """Serve on this address, and on a Unix socket; None: not there."""
         self._host = host
         self._port = port
         self._report = report
         self._metrics = metrics
         self._token = token.encode() if token is not None else None
-        self._runner: web.AppRunner | None = None
+        self._socket = socket
+        self._runners: list[web.AppRunner] = []
 
     @classmethod
     def of(
@@ -68,22 +73,30 @@ class Probes:
             host=settings.metrics_host,
             port=settings.metrics_port,
             token=settings.metrics_token,
+            socket=settings.metrics_socket,
         )
 
     async def serve(self) -> None:
-        """Serve until `close`, if there is a port.
+        """Serve until `close`, if there is a port or a socket.
 
         Raises:
             OSError: the address cannot be served.
 
         """
-        if self._port is None:
-            return
+        if self._socket is not None:
+            runner = await self._begin(self._figures_of_any)
+            await web.UnixSite(runner, str(self._socket)).start()  # takes the place of a dead process's socket
+        if self._port is not None:
+            runner = await self._begin(self._figures)
+            await web.TCPSite(runner, self._host, self._port).start()
+            log.info("probes_ready", host=self._host, port=self._port)
+
+    async def _begin(self, figures: Callable[[web.Request], Awaitable[web.Response]]) -> web.AppRunner:
         app = web.Application()
         app.router.add_get("/health/live", self._live)
         app.router.add_get("/health/ready", self._ready)
-        app.router.add_get("/metrics", self._figures)
-        self._runner = web.AppRunner(
+        app.router.add_get("/metrics", figures)
+        runner = web.AppRunner(
             app,
             access_log=None,
             handle_signals=False,
@@ -92,14 +105,14 @@ class Probes:
             max_field_size=MAX_HEADER_BYTES,
             shutdown_timeout=SHUTDOWN_TIMEOUT_S,
         )
-        await self._runner.setup()
-        await web.TCPSite(self._runner, self._host, self._port).start()
-        log.info("probes_ready", host=self._host, port=self._port)
+        await runner.setup()
+        self._runners.append(runner)
+        return runner
 
     async def close(self) -> None:
         """Stop serving."""
-        if self._runner is not None:
-            await self._runner.cleanup()
+        for runner in self._runners:
+            await runner.cleanup()
 
     async def _live(self, _: web.Request) -> web.Response:
         return _json(200, {"status": "ok"})
@@ -113,6 +126,9 @@ class Probes:
     async def _figures(self, request: web.Request) -> web.Response:
         if not self._may_read(request):
             return _json(401, {"error": "this needs GATEWAY_METRICS_TOKEN: send it as 'Authorization: Bearer …'"})
+        return await self._figures_of_any(request)
+
+    async def _figures_of_any(self, _: web.Request) -> web.Response:
         try:
             return web.Response(body=await self._metrics(), headers={"Content-Type": CONTENT_TYPE_LATEST})
         except Unavailable as error:

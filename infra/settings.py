@@ -40,6 +40,7 @@ from infra.telemetry.settings import SignalSettings, TelemetrySettings
 from migrations.roles import Process
 
 ENCRYPTION_KEY_BYTES = 32
+MAX_SOCKET_PATH_CHARS = 100
 _WITH_TOKENS = frozenset({"nats", "tls", "ws", "wss"})
 """A name alone in such an address is a token."""
 _WEB_SCHEMES = frozenset({"http", "https"})
@@ -48,6 +49,7 @@ LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost"})
 
 LogFormat = Literal["console", "json"]
 OtlpProtocol = Literal["grpc", "http/protobuf"]
+AccessLines = Literal["all", "failures", "none"]
 HttpUrl = Annotated[str, Meta(pattern=r"^https?://")]
 OperatorsUrl = Annotated[str, Meta(pattern=r"^(https://[^/]|http://(localhost|127\.0\.0\.1|\[::1\])([:/]|$))")]
 """An address that the operator gives for data of ours. It may be on a private network."""
@@ -93,6 +95,13 @@ def _named_keys(text: str) -> list[dict[str, str]]:
             raise ValueError("a key without a name, or with one that is taken")
         keys.append({"name": name, "key": key} | ({"weight": weight} if colon else {}))
     return keys
+
+
+def _socket_path(text: str) -> Path:
+    """Read the path of a Unix socket, which systems keep short. Raises ValueError."""
+    if len(text) > MAX_SOCKET_PATH_CHARS:
+        raise ValueError("too long")
+    return Path(text)
 
 
 def _credentials_file(text: str) -> Path:
@@ -701,6 +710,26 @@ class Settings(Struct, frozen=True, kw_only=True):
             "console or json",
         ),
     ]
+    access_log: Annotated[
+        AccessLines,
+        Variable(
+            "GATEWAY_ACCESS_LOG",
+            "which requests have a line in the API's log: all, failures (status 400 and above), or none; those without "
+            "a valid key have 60 a minute, and then a count",
+            "all, failures or none",
+        ),
+    ] = "all"
+    metrics_socket: Annotated[
+        Path | None,
+        Variable(
+            "GATEWAY_METRICS_SOCKET",
+            "a Unix socket where the process serves its figures; `gateway up` gives each of its processes one, named "
+            "like the process, in a directory of its own. `/metrics` of the API then has those of all processes in "
+            "that directory, with the label `process`",
+            "a path of at most 100 characters",
+            parse=_socket_path,
+        ),
+    ] = None
 
     @property
     def circuits(self) -> CircuitSettings:

@@ -35,6 +35,7 @@ class Vault:
         self._api_keys = _derive(installation_key, b"api-key-hmac")
         self._secrets = AESGCM(_derive(installation_key, b"secrets"))
         self._webhook_key = _derive(installation_key, b"webhooks")
+        self._form_key = _derive(installation_key, b"dashboard-forms")
 
     def api_key_hash(self, key: str) -> bytes:
         """Return the HMAC-SHA-256 of an API key. The database stores only this, not the key."""
@@ -44,6 +45,10 @@ class Vault:
         """Return the key that signs a project's webhooks after so many rotations."""
         name = f"{project_id}\n{rotation}" if rotation else project_id
         return hmac.digest(self._webhook_key, name.encode(), "sha256")
+
+    def form_token(self, session: bytes) -> str:
+        """Return the text that the forms of one session of the dashboard send back."""
+        return hmac.digest(self._form_key, session, "sha256").hex()
 
     def seal(self, plaintext: bytes, *, tenant: str, row: str) -> bytes:
         """Seal a secret for one row of one tenant."""

@@ -31,6 +31,8 @@ FUNCTIONS: Mapping[str, frozenset[Process]] = {
     "fold_providers": frozenset({"api"}),
     "fold_routes": frozenset({"api"}),
     "store_project_secret": frozenset({"api"}),
+    "open_dashboard_session": frozenset({"api"}),
+    "end_dashboard_session": frozenset({"api"}),
     "store_provider_key": frozenset({"api"}),
     "weigh_provider_key": frozenset({"api"}),
     "remove_provider_keys": frozenset({"api"}),
@@ -44,6 +46,10 @@ FUNCTIONS: Mapping[str, frozenset[Process]] = {
     "remove_idempotency_entries": frozenset({"projector"}),
     "remove_job_leases": frozenset({"projector"}),
     "remove_past_held": frozenset({"projector"}),
+    "ask_audit_run": frozenset({"api"}),
+    "take_audit_run": frozenset({"projector"}),
+    "report_audit_run": frozenset({"projector"}),
+    "end_audit_run": frozenset({"projector"}),
     "held_differences": frozenset({"api", "projector"}),
 }
 """The functions that processes call, with who calls each. The others are called by these alone."""
@@ -69,5 +75,17 @@ SECRET_TABLES: Mapping[str, Mapping[Process, tuple[str, ...]]] = {
         "worker": ("project_id", "provider", "name", "sealed", "hint", "weight"),
     },
     "project_secrets": {"api": ("project_id", "sealed"), "worker": ("project_id", "sealed")},
+    "dashboard_sessions": {
+        "api": (
+            "token_hash",
+            "session_id",
+            "project_id",
+            "key_id",
+            "credential_hash",
+            "client",
+            "opened_at",
+            "expires_at",
+        )
+    },
 }
 """The columns that a process reads of tables with sealed secrets. Every other table is read by every process."""

@@ -4,6 +4,8 @@ import asyncio
 import time
 from collections.abc import Sequence
 
+from msgspec import Struct
+
 from domain.errors import Unavailable
 from infra.database import Pool, database_errors
 
@@ -12,13 +14,25 @@ POLL_S = 0.01
 QUARANTINE_RETRY_S = 60.0
 
 
-async def lags(pool: Pool) -> dict[str, int]:
-    """Return the number of events that each projection has not folded yet."""
+class Lag(Struct, frozen=True, kw_only=True):
+    """How far a projection is behind the log."""
+
+    events: int
+    """Those that it has yet to fold."""
+    seconds: float
+    """The age of the oldest of them; 0: there is none."""
+
+
+async def lags(pool: Pool) -> dict[str, Lag]:
+    """Return how far each projection is behind."""
     async with database_errors():
         rows = await pool.fetch(
-            "SELECT c.projection, h.position - c.position AS lag FROM projection_checkpoints c, log_head h"
+            "SELECT c.projection, h.position - c.position AS events, "
+            "coalesce(greatest(extract(epoch FROM clock_timestamp() - e.at), 0), 0)::float8 AS seconds "
+            "FROM projection_checkpoints c CROSS JOIN log_head h "
+            "LEFT JOIN events e ON e.position = c.position + 1 AND e.position <= h.position"
         )
-    return {row["projection"]: row["lag"] for row in rows}
+    return {row["projection"]: Lag(events=row["events"], seconds=row["seconds"]) for row in rows}
 
 
 async def oldest_unfolded_s(pool: Pool, projections: Sequence[str]) -> float | None:

@@ -212,13 +212,24 @@ async def batch_of(pool: Pool, project_id: str, batch_id: str) -> BatchRow | Non
         return next(iter(await _with_counts(pool, rows)), None)
 
 
-async def open_jobs(pool: Pool, project_id: str) -> int:
-    """Return the number of a project's jobs that have not ended."""
+class OpenJobs(Struct, frozen=True, kw_only=True):
+    """The jobs of a project that have not ended, as far as the log is folded."""
+
+    jobs: int
+    position: int
+    """Of the last event that is folded."""
+
+
+async def open_jobs(pool: Pool, project_id: str) -> OpenJobs:
+    """Count a project's jobs that have not ended."""
     async with database_errors():
-        count: int = await pool.fetchval(
-            "SELECT count(*) FROM jobs WHERE project_id = $1 AND ended_at IS NULL", project_id
+        row = await pool.fetchrow(
+            "SELECT (SELECT count(*) FROM jobs WHERE project_id = $1 AND ended_at IS NULL) AS jobs, "
+            "coalesce((SELECT position FROM projection_checkpoints WHERE projection = $2), 0) AS position",
+            project_id,
+            Jobs.name,
         )
-    return count
+    return OpenJobs(**row)
 
 
 class QueueFigures(Struct, frozen=True, kw_only=True):

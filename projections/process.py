@@ -23,12 +23,15 @@ from infra.job_leases import remove_job_leases
 from infra.jobs import JobQueue
 from infra.notifications import LOG_APPENDED, Notifications
 from infra.object_store import ObjectStore
+from infra.presence import IsGone, gone_workers
 from infra.probes import Probes
 from infra.reply_sender import ReplySender
 from infra.settings import Settings
 from projections.abandoned import AbandonedRequests
 from projections.alerts import raise_alerts, redeliver
+from projections.audit_runner import AuditRunner
 from projections.cache import MAX_EXPIRED_PER_SWEEP, remove_expired
+from projections.figures import ProjectorFigures
 from projections.head_signer import HeadSigner
 from projections.held import watch_held
 from projections.idempotency import remove_expired_keys
@@ -49,6 +52,8 @@ HELD_INTERVAL_S = 60.0
 LAST_HEAD_TIMEOUT_S = 5.0
 """For the head that is signed when the process stops. If it takes longer, the next start signs it."""
 REPLICAS_INTERVAL_S = 30.0
+AUDIT_INTERVAL_S = 1.0
+"""Between two looks if a verification was asked for."""
 
 log = structlog.get_logger(__name__)
 
@@ -66,23 +71,31 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     replies = ReplySender(broker)
     queue = JobQueue(broker, replicas=settings.nats_replicas)
     await queue.ensure()
-    runner, outage = Runner(pool, event_log, FOLDED), Outage()
+    figures = ProjectorFigures()
+    figures.process.watch_pool(pool)
+    figures.process.watch_batches((event_log.batcher,))
+    figures.unknown_appends.set_function(lambda: event_log.unknown_outcomes)
+    runner, outage = Runner(pool, event_log, FOLDED, on_fold=figures.on_fold), Outage()
     await notifications.on_change(LOG_APPENDED, runner.appended)
 
-    signer = _head_signer(settings, pool)
+    signer, audits = _head_signer(settings, pool), AuditRunner(pool)
 
     async def raise_replicas_once() -> None:
         await _raise_replicas(queue)
 
-    watch = Watch(pool, broker, runner, signer=signer)
+    watch = Watch(pool, broker, runner, signer=signer, figures=figures)
     probes = Probes.of(settings, report=watch.report, metrics=watch.metrics)
     await probes.serve()
     log.info("projector_ready")
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(run_as_leader(runner, settings.database_url, stop, outage=outage), name="fold")
         tasks.create_task(_every(REPLICAS_INTERVAL_S, raise_replicas_once, stop, outage), name="raise replicas")
-        for interval_s, chore in _chores(settings, pool, event_log, queue, replies, signer):
+        for interval_s, chore in (
+            *_chores(settings, pool, event_log, queue, replies, signer, gone_workers(broker)),
+            (AUDIT_INTERVAL_S, audits.look),
+        ):
             tasks.create_task(_every(interval_s, watch.chore(interval_s, chore), stop, outage), name=chore.__name__)
+    await audits.stop()
     await _sign_last(signer)
     for part in (probes, event_log, broker, pool):
         await part.close()
@@ -97,12 +110,18 @@ async def _raise_replicas(queue: JobQueue) -> None:
 
 
 def _chores(
-    settings: Settings, pool: Pool, event_log: EventLog, queue: JobQueue, replies: ReplySender, signer: HeadSigner
+    settings: Settings,
+    pool: Pool,
+    event_log: EventLog,
+    queue: JobQueue,
+    replies: ReplySender,
+    signer: HeadSigner,
+    is_gone: IsGone,
 ) -> tuple[tuple[float, Callable[[], Awaitable[None]]], ...]:
     """Return what is done again and again beside folding, each with its interval in seconds."""
 
     async def sweep_once() -> None:
-        await sweep(pool, event_log, datetime.now(UTC), replies.send_failed)
+        await sweep(pool, event_log, datetime.now(UTC), replies.send_failed, is_gone=is_gone)
 
     abandoned = AbandonedRequests(pool, listens=replies.listens, now=partial(datetime.now, UTC))
 

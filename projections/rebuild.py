@@ -4,6 +4,7 @@ import asyncpg
 
 from infra.database import Connection, Pool
 from infra.event_log import EventLog
+from infra.progress import Progress, untold
 from projections.projection import Projection
 from projections.quarantine import QuarantineChangedError, quarantined_positions
 from projections.registry import INLINE
@@ -29,8 +30,10 @@ class RebuildRunningError(Exception):
     """Another rebuild is under way."""
 
 
-async def rebuild(pool: Pool, log: EventLog, projection: Projection) -> int:
+async def rebuild(pool: Pool, log: EventLog, projection: Projection, progress: Progress = untold) -> int:
     """Fold the whole log into shadow tables and replace the live ones by them. Return the last position.
+
+    `progress` counts positions of the log, whose end moves while requests are made.
 
     Raises:
         RebuildRunningError: another rebuild is under way.
@@ -41,23 +44,25 @@ async def rebuild(pool: Pool, log: EventLog, projection: Projection) -> int:
         if not await session.fetchval("SELECT pg_try_advisory_lock($1)", REBUILD_LOCK):
             raise RebuildRunningError("another rebuild is under way")
         try:
-            return await _rebuild(pool, log, projection)
+            return await _rebuild(pool, log, projection, progress)
         finally:
             await session.execute("SELECT pg_advisory_unlock($1)", REBUILD_LOCK)
 
 
-async def _rebuild(pool: Pool, log: EventLog, projection: Projection) -> int:
+async def _rebuild(pool: Pool, log: EventLog, projection: Projection, progress: Progress) -> int:
     for table in projection.tables:
         await pool.execute(f"DROP TABLE IF EXISTS {table}{SHADOW}")
         await pool.execute(f"CREATE TABLE {table}{SHADOW} (LIKE {table} INCLUDING ALL)")
     position = 0
     left_out = {} if projection in INLINE else await quarantined_positions(pool)  # as in the live tables
     while batch := await log.read_batch(position, limit=BATCH_EVENTS, leave_out=left_out):
-        if batch.last_position > await _live_position(pool, projection):
+        live = await _live_position(pool, projection)
+        if batch.last_position > live:
             break  # the rest is folded under the lock
         async with pool.acquire() as connection, connection.transaction():
             await projection.fold(connection, batch.events, SHADOW)
         position = batch.last_position
+        progress(position, live)
     async with pool.acquire() as connection, connection.transaction():
         end = await _lock(connection, projection)
         if projection not in INLINE and left_out != await quarantined_positions(connection):

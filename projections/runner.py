@@ -14,7 +14,8 @@ import structlog
 from domain.events import AttemptFailed, AttemptLost, CostIncurred, StoredEvent, request_of
 from infra.crash_points import reach
 from infra.database import COMMAND_TIMEOUT_S, CONNECT_TIMEOUT_S, Connection, Pool, database_errors
-from infra.event_log import EventLog, LogBatch, Selection, UnreadableEvent
+from infra.event_log import EventLog, LogBatch, UnreadableEvent
+from infra.log_selection import Selection
 from projections.outage import OUTAGES, Outage
 from projections.projection import Projection
 from projections.quarantine import (
@@ -59,8 +60,19 @@ Fold = Callable[[Connection, Mapping[str, int], Sequence[StoredEvent]], Awaitabl
 class Runner:
     """Folds the log into `projections`."""
 
-    def __init__(self, pool: Pool, event_log: EventLog, projections: Sequence[Projection]) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        event_log: EventLog,
+        projections: Sequence[Projection],
+        *,
+        on_fold: Callable[[Sequence[StoredEvent], float], None] = lambda _events, _took_s: None,
+    ) -> None:
+        """`on_fold` is called after each batch with the events that no projection had folded before it, and the seconds
+        that it took. Each event is among them once, however many projectors there are.
+        """
         self._pool = pool
+        self._on_fold = on_fold
         self._log = event_log
         self._projections = projections
         self._appended = asyncio.Event()
@@ -99,6 +111,7 @@ class Runner:
         An event that cannot be folded puts its project into quarantine. The other projects' events are folded.
         """
         start, quarantined = min(positions.values()), self._quarantined
+        furthest, began_s = max(positions.values()), time.monotonic()
         try:
             batch = await self._log.read_batch(start, limit=BATCH_EVENTS, leave_out=quarantined)
         except UnreadableEvent as error:
@@ -118,6 +131,7 @@ class Runner:
         except QuarantineChangedError:
             return 1
         positions.update(reached)
+        self._on_fold([event for event in batch.events if event.position > furthest], time.monotonic() - began_s)
         return len(batch.events) + len(batch.left_out)
 
     async def _fold_batch(

@@ -1,9 +1,10 @@
 """Ends attempts that are past their deadline.
 
 If no worker claimed the attempt, its hold is released and nothing is charged. If a worker claimed it, the worker is
-lost and the hold is assumed to be spent. Both append under the stream's version: if the worker records its result at
-the same moment, only one of the two is stored. A hold that is released goes in the transaction that ends its request.
-If the attempt's outcome is counted already, its row is left over, and is deleted.
+lost, and so much is assumed to be spent as is known (`projections/lost_costs.py`). Both append under the stream's
+version: if the worker records its result at the same moment, only one of the two is stored. A hold that is released
+goes in the transaction that ends its request. If the attempt's outcome is counted already, its row is left over, and
+is deleted.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,13 +14,15 @@ import asyncpg
 import structlog
 
 from domain.errors import ProviderTimeout, ProviderUnavailable, Unavailable
-from domain.events import RequestFailed, request_stream
+from domain.events import AttemptLost, RequestFailed, request_stream
 from domain.job_result import JobFailure, failure_in_log
 from domain.request_decider import decide_failed
 from infra.crash_points import reach
 from infra.database import Pool, database_errors
 from infra.event_log import EventLog
+from infra.presence import IsGone
 from infra.request_log import record
+from projections.lost_costs import assumed_cost
 from projections.unfinished import SELECT_ATTEMPTS, attempt_lost, request_failed, withdraw_each
 
 GRACE_S = 5.0
@@ -47,7 +50,12 @@ log = structlog.get_logger(__name__)
 
 
 async def sweep(
-    pool: Pool, event_log: EventLog, now: datetime, notify: Callable[[str, JobFailure], Awaitable[None]]
+    pool: Pool,
+    event_log: EventLog,
+    now: datetime,
+    notify: Callable[[str, JobFailure], Awaitable[None]],
+    *,
+    is_gone: IsGone,
 ) -> int:
     """End overdue attempts, at most `MAX_SWEPT` of each kind. Return their number.
 
@@ -58,9 +66,12 @@ async def sweep(
         unclaimed = await pool.fetch(_UNCLAIMED, overdue, MAX_SWEPT)
         claimed = await pool.fetch(_CLAIMED, overdue, MAX_SWEPT)
     dropped = await _withdraw(pool, unclaimed, now, notify) if unclaimed else 0
+    workers = {row["claimed_by"] for row in claimed if row["claimed_by"] is not None}
+    gone = {worker for worker in workers if await is_gone(worker)}
     for row in claimed:
         try:
-            await _end(pool, event_log, row, now, notify)
+            lost = attempt_lost(row, await assumed_cost(pool, row, is_gone=row["claimed_by"] in gone))
+            await _end(pool, event_log, row, lost, now, notify)
         except Unavailable:
             raise
         except Exception:
@@ -86,11 +97,12 @@ async def _end(
     pool: Pool,
     event_log: EventLog,
     row: asyncpg.Record,
+    lost: AttemptLost,
     now: datetime,
     notify: Callable[[str, JobFailure], Awaitable[None]],
 ) -> None:
     """End an overdue attempt that a worker has claimed, and its request."""
-    failed, lost = _timed_out(row, now), attempt_lost(row)
+    failed = _timed_out(row, now)
     reach("projector.during_sweep")
     recorded = await record(
         event_log,
@@ -112,7 +124,7 @@ async def _end(
 
 
 async def end_abandoned(pool: Pool, event_log: EventLog, request_id: str, seen_events: int, now: datetime) -> bool:
-    """End a request whose claimed attempt no worker makes any more, before its deadline; its hold is assumed spent.
+    """End a request whose claimed attempt no worker makes any more, before its deadline.
 
     False: its stream has more than `seen_events` by now, or the attempt is gone. If a worker comes back with the
     answer, the true cost replaces the assumed one.
@@ -128,7 +140,8 @@ async def end_abandoned(pool: Pool, event_log: EventLog, request_id: str, seen_e
         )
     if row is None:
         return False
-    failed, lost = request_failed(row, now, ProviderUnavailable, ABANDONED), attempt_lost(row)
+    failed = request_failed(row, now, ProviderUnavailable, ABANDONED)
+    lost = attempt_lost(row, await assumed_cost(pool, row, is_gone=False))
     recorded = await record(
         event_log,
         request_id=request_id,

@@ -11,6 +11,7 @@ import structlog
 from domain.errors import GatewayError, Unavailable
 from domain.events import AttemptLost, RequestFailed, request_stream
 from domain.idempotency import Idempotency
+from domain.money import NanoUsd
 from infra.admission import Withdrawal, withdraw
 from infra.database import Pool
 from infra.event_log import Commit
@@ -29,14 +30,14 @@ def request_failed(row: asyncpg.Record, now: datetime, error: type[GatewayError]
     return RequestFailed(**_subject(row), code=error.code, message=message, latency_ms=latency_ms)
 
 
-def attempt_lost(row: asyncpg.Record) -> AttemptLost:
-    """Return the event by which an attempt is assumed to have cost its hold."""
+def attempt_lost(row: asyncpg.Record, assumed_nano_usd: NanoUsd) -> AttemptLost:
+    """Return the event by which an attempt is assumed to have cost so much."""
     return AttemptLost(
         **_subject(row),
         attempt=row["attempt"],
         upstream_model=row["upstream_model"],
         reason="worker_lost",
-        assumed_nano_usd=row["hold_nano_usd"],
+        assumed_nano_usd=assumed_nano_usd,
         budget_day=row["budget_day"],
         hold_nano_usd=row["hold_nano_usd"],
     )

@@ -4,17 +4,21 @@ import asyncio
 import functools
 import time
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 
-from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, generate_latest
+from prometheus_client import generate_latest
 
 from domain.errors import Unavailable
 from infra.broker import Broker
 from infra.database import Pool
 from infra.probes import LOOK_TIMEOUT_S, Report, state_of
+from projections.figures import FullBudgets, ProjectorFigures, full_budgets, holds
 from projections.freshness import lags
 from projections.head_signer import HeadSigner
 from projections.runner import LEAD_TIMEOUT_S, Runner
 
+BUDGETS_INTERVAL_S = 10.0
+"""However often the figures are read."""
 GRACE_S = 30.0
 """Beyond twice its interval, a chore that has not been done is late: its statements may have waited for the server."""
 
@@ -31,42 +35,21 @@ class Watch:
         runner: Runner,
         now_s: Callable[[], float] = time.monotonic,
         signer: HeadSigner | None = None,
+        figures: ProjectorFigures | None = None,
     ) -> None:
-        """`now_s` gives the monotonic clock's time; `signer` None: this projector signs nothing."""
+        """`now_s` gives the monotonic clock's time; `signer` None: this projector signs nothing; `figures` None: it has
+        its own, which nobody else adds to.
+        """
         self._signer = signer
+        self._figures = figures or ProjectorFigures()
         self._pool = pool
         self._broker = broker
         self._runner = runner
         self._now_s = now_s
         self._intervals_s: dict[str, float] = {}
         self._done_at_s: dict[str, float] = {}
-        self._registry = CollectorRegistry()
-        ProcessCollector(registry=self._registry)
-        self._is_up = Gauge(
-            "gateway_up", "1 if this process finds what it needs in order.", ("part",), registry=self._registry
-        )
-        self._leads = Gauge("gateway_projector_leads", "1 if this projector has the lead.", registry=self._registry)
-        self._signed = Gauge(
-            "gateway_log_signed_position",
-            "Position of the newest signed head of the log that this projector knows.",
-            registry=self._registry,
-        )
-        self._refused = Gauge(
-            "gateway_log_head_refused",
-            "1 if this projector signs no head, since the log does not go on from what was signed.",
-            registry=self._registry,
-        )
-        self._not_anchored = Gauge(
-            "gateway_log_head_not_anchored",
-            "1 if a copy of the newest signed head could not be made outside the database.",
-            registry=self._registry,
-        )
-        self._lag = Gauge(
-            "gateway_projection_lag_events",
-            "Events that a projection has yet to fold.",
-            ("projection",),
-            registry=self._registry,
-        )
+        self._budgets: FullBudgets | None = None
+        self._budgets_at_s = 0.0
 
     def chore(self, interval_s: float, work: Work) -> Work:
         """Return `work` as a chore that has to succeed every `interval_s`."""
@@ -108,17 +91,29 @@ class Watch:
 
     async def metrics(self) -> bytes:
         """Return the figures in Prometheus' text format."""
-        details = (await self.report()).details
+        details, figures = (await self.report()).details, self._figures
         for part in ("postgresql", "nats", "chores"):
-            self._is_up.labels(part).set(details[part] == "ok")
-        self._leads.set(details["leads"])
-        self._signed.set(self._signer.signed_position if self._signer is not None else 0)
-        self._refused.set(details["log_heads"] == "refused")
-        self._not_anchored.set(details["log_heads"] == "not anchored")
+            figures.is_up.labels(part).set(details[part] == "ok")
+        figures.leads.set(details["leads"])
+        figures.signed.set(self._signer.signed_position if self._signer is not None else 0)
+        figures.head_refused.set(details["log_heads"] == "refused")
+        figures.head_not_anchored.set(details["log_heads"] == "not anchored")
+        if details["postgresql"] != "ok" or not await self._show_database():
+            figures.forget()
+        return generate_latest(figures.registry)
+
+    async def _show_database(self) -> bool:
+        """Take the figures of the database. False: it may have gone away since it was looked at."""
         try:
-            async with asyncio.timeout(LOOK_TIMEOUT_S if details["postgresql"] == "ok" else 0):
-                for name, lag in (await lags(self._pool)).items():
-                    self._lag.labels(name).set(lag)
+            async with asyncio.timeout(LOOK_TIMEOUT_S):
+                self._figures.show(await lags(self._pool), await holds(self._pool), await self._full_budgets())
         except (Unavailable, TimeoutError):
-            self._lag.clear()
-        return generate_latest(self._registry)
+            return False
+        return True
+
+    async def _full_budgets(self) -> FullBudgets:
+        """How full budgets are, or were a moment ago: the question reads every window."""
+        now_s = self._now_s()
+        if self._budgets is None or now_s - self._budgets_at_s > BUDGETS_INTERVAL_S:
+            self._budgets, self._budgets_at_s = await full_budgets(self._pool, datetime.now(UTC)), now_s
+        return self._budgets

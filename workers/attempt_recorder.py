@@ -70,7 +70,8 @@ class AttemptResult(Struct, frozen=True, kw_only=True):
     """True if the provider did not report the usage: it is an upper bound of what was received."""
     extras: Extras = NO_EXTRAS
     item_ids: tuple[str, ...] = ()
-    """See `RequestCompleted`."""
+    output_bytes: int = 0
+    """Both: see `RequestCompleted`."""
 
 
 class RecordedBody(Struct, frozen=True, kw_only=True):
@@ -135,6 +136,7 @@ class AttemptRecorder:
             request_bytes=ctx.prepared.request_bytes,
             answer_bytes=body.size,
             answer_digest=body.digest,
+            output_bytes=result.output_bytes,
             cached_copy=cached_copy,
             kept_copy=kept_copy,
             latency_ms=outcome.latency_ms(ctx.job, now),

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import Counter
 
 from domain.errors import GatewayError
 from domain.events import INSTALLATION, CircuitClosed, CircuitOpened, circuit_stream
@@ -38,20 +38,15 @@ class CircuitExchange:
         event_log: EventLog,
         *,
         changed: asyncio.Event,
-        registry: CollectorRegistry,
+        openings: Counter,
     ) -> None:
-        """`changed` is set when the circuits have news to tell at once."""
+        """`changed` is set when the circuits have news to tell at once. `openings` counts those of this worker."""
         self._circuits = circuits
         self._news = news
         self._log = event_log
         self._written: deque[tuple[float, str]] = deque()
         self._changed = changed
-        self._openings = Counter(
-            "gateway_provider_circuit_openings_total",
-            "Circuits that this worker has opened, by reason.",
-            ("reason",),
-            registry=registry,
-        )
+        self._openings = openings
 
     async def run(self, stop: asyncio.Event) -> None:
         """Tell, hear and write until `stop`."""

@@ -6,7 +6,7 @@ worker finds out is told to the others once a second and at each change, and wha
 """
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Protocol
@@ -287,6 +287,10 @@ class Circuits:
         for kept in self._kept.all():
             counts[kept.circuit.state] += 1
         return counts
+
+    def open_by_provider(self) -> dict[str, int]:
+        """Count the circuits that are not closed, by provider."""
+        return Counter(kept.key.provider for kept in self._kept.all() if kept.circuit.state != "closed")
 
     def taken_transitions(self) -> list[Transition]:
         """Return what has opened and closed here since the last call."""

@@ -166,7 +166,9 @@ class JobHandler:
             self._now(),
             maker_of=self._attempts.maker_of,
             is_wanted=is_wanted,
-            assumed=lambda made, lost: self._lost_attempts.assumed(made, lost, prepared.request_bytes),
+            assumed=lambda made, lost, is_gone: self._lost_attempts.assumed(
+                made, lost, prepared.request_bytes, is_gone=is_gone
+            ),
         )
 
     def _is_late(self, ctx: JobContext) -> bool:

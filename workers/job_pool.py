@@ -59,12 +59,22 @@ class JobPool:
         self._crash_delay_s = crash_delay_s
         self._broker = broker
         self._unacked = unacked
-        self._slots = slots
+        self.slots = slots
         self._drain_timeout_s = drain_timeout_s
         self._queue = FairQueue[_PooledJob](slots, project_factor=project_factor)
         self._in_flight: dict[str, _PooledJob] = {}
         """By message id."""
         self._stopping = False
+
+    @property
+    def running(self) -> int:
+        """The jobs that have a slot."""
+        return self._queue.running
+
+    @property
+    def waiting(self) -> int:
+        """The jobs that wait for one."""
+        return self._queue.waiting
 
     def take(self, delivery: Delivery, handle: Handle, left_queue: Callable[[], None]) -> bool:
         """Let a delivery wait for its turn. False if the pool is stopping: the delivery belongs to another worker.

@@ -32,10 +32,10 @@ from projections.alerts import MAX_QUEUED_PER_PROJECT
 from workers.attempt_recorder import AttemptRecorder
 from workers.calls import ProviderCalls
 from workers.circuit_exchange import CircuitExchange
-from workers.circuits import Circuits
+from workers.circuits import CircuitBreaker, Circuits
 from workers.delivery import WORKER_ID, AttemptsInHand, DirectDelivery, UnackedDeliveries
 from workers.fair_queue import PROJECT_FACTOR
-from workers.figures import WorkerFigures
+from workers.figures import CountedCalls, WorkerFigures, WorkerInstruments
 from workers.heartbeat import HeartbeatThread
 from workers.job_handler import JobHandler
 from workers.job_pool import Handle, JobPool
@@ -106,8 +106,9 @@ async def run(
     news = CircuitNews(backends.broker)
     circuits = Circuits(settings.circuits, worker=name, claim=news.claim_probe, on_change=changed.set)
     await backends.notifications.on_change(KEYS_CHANGED, circuits.forget)
-    observer = _observer(settings)
-    handler = _job_handler(settings, backends, make_providers(sessions, adapters), dialects, circuits, observer)
+    instruments = _instruments(backends)
+    counted, observer = CountedCalls(circuits, instruments), _observer(settings)
+    handler = _job_handler(settings, backends, make_providers(sessions, adapters), dialects, counted, observer)
     unacked = UnackedDeliveries()
     heartbeats = HeartbeatThread(
         unacked,
@@ -117,8 +118,10 @@ async def run(
         access=settings.nats_access,
     )
     heartbeats.start()
-    figures = WorkerFigures(backends.pool, backends.broker, backends.queue, unacked, circuits, stop)
-    exchange = CircuitExchange(circuits, news, backends.event_log, changed=changed, registry=figures.registry)
+    figures = WorkerFigures(backends.pool, backends.broker, backends.queue, unacked, circuits, stop, instruments)
+    exchange = CircuitExchange(
+        circuits, news, backends.event_log, changed=changed, openings=instruments.circuit_openings
+    )
     probes = Probes.of(settings, report=figures.report, metrics=figures.metrics)
     await probes.serve()
     await _serve(settings.worker_slots, backends, handler, alerts, job_ends, unacked, exchange, figures, stop)
@@ -170,12 +173,20 @@ async def _connect(settings: Settings, name: str) -> _Backends:
     )
 
 
+def _instruments(backends: _Backends) -> WorkerInstruments:
+    instruments, event_log = WorkerInstruments(), backends.event_log
+    instruments.process.watch_pool(backends.pool)
+    instruments.process.watch_batches((event_log.batcher, *backends.claims.batchers))
+    instruments.unknown_appends.set_function(lambda: event_log.unknown_outcomes)
+    return instruments
+
+
 def _job_handler(
     settings: Settings,
     backends: _Backends,
     providers: Mapping[Kind, Provider],
     dialects: DialectRegistry,
-    circuits: Circuits,
+    circuits: CircuitBreaker,
     observer: JobObserver,
 ) -> JobHandler:
     event_log, replies = backends.event_log, backends.replies
@@ -252,6 +263,7 @@ async def _serve(
         loop_of(WEBHOOKS_LANE, end_pool, job_ends.deliver, MAX_WAITING_ALERTS),
     )
     figures.loops = loops
+    figures.pools = {"interactive": interactive, "jobs": background, "alerts": alert_pool, "webhooks": end_pool}
     direct = DirectJobs(
         broker,
         take=lambda job: interactive.take_direct(DirectDelivery(broker, job), handler.handle),

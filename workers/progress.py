@@ -1,8 +1,9 @@
 """Reports how far streamed attempts are, so that little is assumed of one whose worker dies.
 
-A report is what the attempt may have cost by then, and by the time that it has grown by a quarter: the next one is due
-only then. So a stream makes a few reports, and all that are due go into one statement. Nothing waits for a report: what
-comes between two looks is not in it, and is less than the bytes that are counted as tokens are too many.
+A report is what has come of the attempt, and the most that it may have cost by the time that it has grown by a quarter:
+the next one is due only then. So a stream makes a few reports, and all that are due go into one statement. Nothing
+waits for a report: what comes between two looks is not in it, and is less than the bytes that are counted as tokens are
+too many.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ import structlog
 
 from domain.dialects.codec import StreamReader
 from domain.errors import Unavailable
-from infra.admission import Claim, Claims, Progress
+from infra.admission import Claim, Claims, Progress, SeenStream
 from infra.jobs import Job
 from workers.estimated_usage import assumed_cost, assumed_so_far
 
@@ -55,7 +56,16 @@ class StreamedAttempt:
                 return None
             self._covered_s = elapsed_s * GROWTH + FIRST_S
             assumed = assumed_cost(self._job, self._claim.hold_nano_usd, self._covered_s)
-        return Progress(self._job.identity.request_id, self._claim.attempt, assumed)
+        return Progress(self._job.identity.request_id, self._claim.attempt, assumed, self._seen(received))
+
+    def _seen(self, received: int) -> SeenStream:
+        usage = self._reader.usage
+        return SeenStream(
+            received_bytes=received,
+            covered_bytes=self._covered_bytes,
+            output_tokens=usage.completion_tokens if usage is not None else 0,
+            input_usage=self._reader.input_usage,
+        )
 
 
 class ProgressReports:

@@ -59,13 +59,13 @@ async def resume(
     *,
     maker_of: Callable[[str, int, str | None], Awaitable[Maker]],
     is_wanted: Callable[[], Awaitable[bool]],
-    assumed: Callable[[Job, ClaimedAttempt], Awaitable[NanoUsd]],
+    assumed: Callable[[Job, ClaimedAttempt, bool], Awaitable[NanoUsd]],
 ) -> Resumed:
     """Find out what this delivery has to do.
 
     `maker_of` says what became of the worker that claimed an attempt, `is_wanted` if anybody still waits for the
     answer: for nobody, no attempt is made after one that was lost. `assumed` says what an attempt may have cost whose
-    worker is gone.
+    worker is gone (True), or stands still.
 
     Raises:
         Unavailable: the database is away.
@@ -88,9 +88,8 @@ async def resume(
             maker = await maker_of(request_id, earlier, live[-1].worker)
             if maker == "at work":
                 return Resumed("later", history)
-            # a process that stands still keeps its connections, and its provider may go on: then it is the whole hold
             target = target_of(job, history, live[-1])
-            cost = await assumed(job.at(target), live[-1]) if maker == "gone" else live[-1].hold_nano_usd
+            cost = await assumed(job.at(target), live[-1], maker == "gone")
             lost = outcome.attempt_lost(job.at(target).identity, live[-1], "worker_lost", cost, target=target)
             await _record_lost(log, job, lost, history, now, is_wanted=await is_wanted())
             reach("worker.after_lost")

@@ -217,6 +217,7 @@ def attempt_result(reader: StreamReader, job: Job, elapsed_s: float) -> AttemptR
         is_estimated=not reader.is_ended or reader.usage is None,
         extras=reader.extras,
         item_ids=reader.item_ids,
+        output_bytes=reader.received_output_bytes,
     )
 
 

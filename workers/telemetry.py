@@ -161,7 +161,7 @@ class _AttemptWatch:
             names.REQUEST_ID: identity.request_id,
             names.PROJECT_ID: identity.project_id,
             names.KEY_ID: identity.key_id,
-            names.MODEL: identity.asked_as or identity.model,
+            names.ASKED_MODEL: identity.asked_as or identity.model,
             **self._place,
         }
         if any(convention.names_system for convention in self._conventions):

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from api.async_jobs.claims import Claim
 from api.async_jobs.operations import JobContent, check, encode_content
+from api.async_jobs.parts import Accepting
 from api.authentication import Caller
 from api.services import Services
 from domain.async_jobs import JobHistory, decide_ended
@@ -63,16 +64,16 @@ async def accept(services: Services, caller: Caller, new: NewJob, claim: Claim |
 
     """
     model = await check(services, caller, new.content, new_id("req"))
-    async with _room(services, caller, 1):
+    async with _room(services, caller, 1) as accepting:
         now = datetime.now(UTC)
         deadline = now + timedelta(seconds=services.settings.job_timeout_s)
         accepted, blob = await _accepted(services, caller, new, model, deadline)
         commit = _first(caller, job_stream(accepted.job_id), accepted, now, blob)
         if claim is None:
-            await services.log.append(commit)
+            accepting.position = await services.log.append(commit)
         else:
             claimed = claim.commit(caller.project_id, caller.key_id, now, job_id=accepted.job_id)
-            await services.log.append_with([claimed, commit], _nothing)
+            accepting.position = await services.log.append_with([claimed, commit], _nothing)
     reach("api.after_accept")
     services.jobs.on_accepted()
     return AcceptedJob(event=accepted, at=now)
@@ -87,7 +88,7 @@ async def accept_batch(
 ) -> AcceptedBatch:
     """Accept jobs together, all of them or none. Raises as `accept`."""
     models = [await _checked(services, caller, new, number) for number, new in enumerate(news)]
-    async with _room(services, caller, len(news)):
+    async with _room(services, caller, len(news)) as accepting:
         now, batch_id = datetime.now(UTC), new_id("batch")
         deadline = now + timedelta(seconds=services.settings.job_timeout_s)
         batch = BatchAccepted(
@@ -101,7 +102,7 @@ async def accept_batch(
         commits = [claim.commit(caller.project_id, caller.key_id, now, batch_id=batch_id)] if claim is not None else []
         commits.append(_first(caller, batch_stream(batch_id), batch, now))
         commits += [_first(caller, job_stream(accepted.job_id), accepted, now) for accepted, _ in jobs]
-        await services.log.append_with(commits, _nothing)
+        accepting.position = await services.log.append_with(commits, _nothing)
     services.jobs.on_accepted()
     return AcceptedBatch(event=batch, at=now)
 
@@ -125,29 +126,30 @@ async def cancel(services: Services, caller: Caller, job_id: str) -> bool:
 
 
 @asynccontextmanager
-async def _room(services: Services, caller: Caller, wanted: int) -> AsyncIterator[None]:
-    """Count jobs as the project's while they are being accepted.
+async def _room(services: Services, caller: Caller, wanted: int) -> AsyncIterator[Accepting]:
+    """Count jobs as the project's while they are being accepted. Yields them, to be told their position in the log.
 
     Raises:
         RateLimited: it has as many as it may.
 
     """
     limit, project_id = services.settings.max_open_jobs, caller.project_id
-    recent = services.jobs.count(project_id, wanted)
+    accepting = services.jobs.accepting(project_id, wanted)
     is_accepted = False
     try:
-        count = await open_jobs(services.pool, project_id) + recent - wanted
+        folded = await open_jobs(services.pool, project_id)
+        count = folded.jobs + services.jobs.unfolded(project_id, folded.position) - wanted
         if count + wanted > limit:
             raise RateLimited(
                 f"this project has {count} jobs that have not ended, of {limit} that it may have",
                 details={"limit": limit, "open": count, "asked": wanted},
                 retry_after_s=FULL_RETRY_AFTER_S,
             )
-        yield
+        yield accepting
         is_accepted = True
     finally:
         if not is_accepted:
-            services.jobs.discount(project_id, wanted)
+            services.jobs.not_accepted(project_id, accepting)
 
 
 async def _accepted(

@@ -1,41 +1,50 @@
 """The parts of an API process that the routes of jobs use, made once by `api/process.py`."""
 
-import time
-from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
+
+from msgspec import Struct
 
 from infra.blobs import Blobs
 
-UNFOLDED_S = 5.0
-"""So long jobs that this process has accepted count beside those of the read model, which may not have them yet."""
+
+class Accepting(Struct, eq=False, kw_only=True):
+    """Jobs of one call that are being accepted, or are in the log."""
+
+    jobs: int
+    position: int | None = None
+    """Of their last event in the log; None: they are not in it yet."""
 
 
 class JobParts:
     """The parts of one process."""
 
-    def __init__(
-        self, *, blobs: Blobs, cancelled: Callable[[str], Awaitable[None]], now_s: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, *, blobs: Blobs, cancelled: Callable[[str], Awaitable[None]]) -> None:
         """`cancelled` tells the process that runs a job that it was cancelled."""
         self.blobs = blobs
         self.cancelled = cancelled
         self.on_accepted: Callable[[], None] = lambda: None
         """Called when this process has accepted jobs: its runner looks at once."""
-        self._now_s = now_s
-        self._recent: defaultdict[str, deque[tuple[float, int]]] = defaultdict(deque)
-        """By project: when jobs were accepted here, or are about to be, and how many."""
+        self._unfolded: dict[str, list[Accepting]] = {}
+        """By project: what this process has accepted, or is about to, and the read model may not have yet."""
 
-    def count(self, project_id: str, jobs: int) -> int:
-        """Count jobs that are about to be accepted. Return the number of the project's of late, with these."""
-        now_s, recent = self._now_s(), self._recent[project_id]
-        while recent and now_s - recent[0][0] > UNFOLDED_S:
-            recent.popleft()
-        recent.append((now_s, jobs))
-        return sum(number for _, number in recent)
+    def accepting(self, project_id: str, jobs: int) -> Accepting:
+        """Count jobs that are about to be accepted."""
+        one = Accepting(jobs=jobs)
+        self._unfolded.setdefault(project_id, []).append(one)
+        return one
 
-    def discount(self, project_id: str, jobs: int) -> None:
+    def not_accepted(self, project_id: str, one: Accepting) -> None:
         """Count jobs no longer, which were not accepted after all."""
-        recent = self._recent[project_id]
-        found = next((one for one in reversed(recent) if one[1] == jobs), None)
-        if found is not None:
-            recent.remove(found)
+        self._keep(project_id, [other for other in self._unfolded.get(project_id, []) if other is not one])
+
+    def unfolded(self, project_id: str, folded_to: int) -> int:
+        """Return the number of a project's jobs that a read model does not have which has the log up to `folded_to`."""
+        left = [one for one in self._unfolded.get(project_id, []) if one.position is None or one.position > folded_to]
+        self._keep(project_id, left)
+        return sum(one.jobs for one in left)
+
+    def _keep(self, project_id: str, left: list[Accepting]) -> None:
+        if left:
+            self._unfolded[project_id] = left
+        else:
+            self._unfolded.pop(project_id, None)

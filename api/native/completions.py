@@ -16,6 +16,7 @@ from api.native.openapi import completion_operation
 from api.native.streams import STREAM, NativeStream, stated_latency_ms
 from api.planned_targets import planned
 from api.request_context import InferenceRequest
+from api.request_facts import facts_of
 from api.requests import (
     CacheTtl,
     Fallbacks,
@@ -159,6 +160,7 @@ async def _complete(
         has_native_defaults=True,
         stream=StreamFormat(surface="native") if getattr(call, "stream", None) else None,
         idempotency=await idempotency_of(request, caller, body, received_at),
+        facts=facts_of(request.scope),
     )
     if not plan.is_ordinary:
         bodies = [CanonicalRequest(replace(asked, model=one.asked.model)) for one in plan.targets]

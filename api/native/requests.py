@@ -1,4 +1,4 @@
-"""`/requests` and `/audit/events`: the history, by request and by event."""
+"""`/requests`: the history, by request."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
 from api.authentication import Caller
-from api.guards import requires_admin, requires_key
+from api.guards import requires_key
 from api.native.envelope import Success
 from api.native.usage import visible_key
 from api.native.validation import declared_query
@@ -19,12 +19,10 @@ from api.requests import id_in_path, in_utc
 from api.services import Services
 from domain.errors import InvalidRequest, NotFound
 from domain.events import StoredEvent, request_stream
-from infra.event_log import Selection
 from projections.freshness import wait_until_folded
 from projections.request_attempts import AttemptView, attempts_of, targets_of
 from projections.requests import MAX_PAGE, RequestView, Search, Status, get_request, search
 
-MAX_EVENTS_PAGE = 1_000
 Moment = Annotated[str | None, QueryParameter(format="date-time")]
 """RFC 3339. A text here: in a query msgspec would take `0.5` for half a second after 1970."""
 
@@ -40,15 +38,6 @@ class RequestsQuery(Struct, frozen=True, kw_only=True):
     until: Moment = None
     before: FromQuery[str | None] = None
     limit: Annotated[int, QueryParameter(ge=1, le=MAX_PAGE)] = 50
-
-
-class EventsQuery(Struct, frozen=True, kw_only=True):
-    """Selects events; `after` is the last position of the previous page."""
-
-    after: Annotated[int, QueryParameter(ge=0, le=2**62)] = 0
-    limit: Annotated[int, QueryParameter(ge=1, le=MAX_EVENTS_PAGE)] = 100
-    stream: FromQuery[str | None] = None
-    type: FromQuery[str | None] = None
 
 
 class TargetOut(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -78,13 +67,6 @@ class RequestPageOut(Struct, kw_only=True):
     next: str | None
 
 
-class EventPageOut(Struct, kw_only=True):
-    """Events in log order; `next` goes into `after`."""
-
-    events: list[Any]
-    next: int
-
-
 @get(
     "/requests",
     summary="What was asked",
@@ -105,8 +87,8 @@ async def list_requests(
             status=wanted.status,
             model=wanted.model,
             session=wanted.session,
-            since=_moment(wanted.since, "since"),
-            until=_moment(wanted.until, "until"),
+            since=moment_of(wanted.since, "since"),
+            until=moment_of(wanted.until, "until"),
             before=wanted.before,
             limit=wanted.limit,
         ),
@@ -139,27 +121,16 @@ async def get_one_request(
     )
 
 
-@get(
-    "/audit/events",
-    summary="The project's events, in log order",
-    operation_id="ApiV1AuditEventsEvents",
-    guards=[requires_admin, declared_query],
-    dependencies={"wanted": Provide(EventsQuery, sync_to_thread=False)},
-)
-async def list_events(
-    wanted: NamedDependency[EventsQuery], caller: NamedDependency[Caller], services: NamedDependency[Services]
-) -> Success[EventPageOut]:
-    """List the project's events, oldest first."""
-    selection = Selection(project_id=caller.project_id, stream=wanted.stream, type=wanted.type)
-    page = await services.log.read_selected(selection, after=wanted.after, limit=wanted.limit)
-    following = page[-1].position if page else wanted.after
-    return Success(data=EventPageOut(events=[_event_out(stored) for stored in page], next=following))
+HANDLERS = (list_requests, get_one_request)
 
 
-HANDLERS = (list_requests, get_one_request, list_events)
+def moment_of(text: str | None, field: str) -> datetime | None:
+    """A moment of a query, in UTC; None if there is none.
 
+    Raises:
+        InvalidRequest: it is no moment, or lies outside of time.
 
-def _moment(text: str | None, field: str) -> datetime | None:
+    """
     if text is None:
         return None
     try:

@@ -12,6 +12,8 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 VENDORS_PATH = "/v1"
+HOME_PATH = "/overview"
+"""What a browser gets at `/`. Programs get there what they get at any path without a route."""
 MODEL_SCOPE = "gateway.model_in_path"
 """The model of a request whose path names it."""
 MAX_PREFIXES = 4
@@ -41,6 +43,8 @@ class VendorPaths:
         """Pass on. The server keeps its own scope: it sends no body to HEAD. `raw_path` stays as it was called."""
         if scope["type"] == ScopeType.HTTP:
             path, model = served_path(scope["path"])
+            if path == "/" and scope["method"] == "GET" and _is_browser(scope["headers"]):
+                path = HOME_PATH
             changes: dict[str, Any] = {"path": path} if path != scope["path"] else {}
             if model is not None:
                 changes[MODEL_SCOPE] = model
@@ -71,6 +75,16 @@ def served_path(path: str) -> tuple[str, str | None]:
             if model and tuple(call[-len(name) :]) == name:
                 return "/".join((VENDORS_PATH, *name)), model
     return path, None
+
+
+def _is_browser(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """True for a request that wants a page, or a part of one (htmx), and is of no vendor's client."""
+    wants_page = False
+    for name, value in headers:
+        if name in _VENDORS_HEADERS:
+            return False
+        wants_page = wants_page or name == b"hx-request" or (name == b"accept" and b"text/html" in value)
+    return wants_page
 
 
 def is_vendors(path: str, headers: Iterable[tuple[bytes, bytes]]) -> bool:

@@ -16,6 +16,7 @@ from api.inference_response import InferenceResponse
 from api.missing_calls import may_lack_call
 from api.planned_targets import planned
 from api.request_context import InferenceRequest
+from api.request_facts import facts_of
 from api.requests import (
     HttpRequest,
     asks_strict_translation,
@@ -182,6 +183,7 @@ def _request(call: "_Call", read: Read, request_id: str) -> InferenceRequest:
         headers=_forwarded(request, endpoint) if is_passthrough else None,
         query=_query(request, endpoint) if is_passthrough else None,
         idempotency=call.idempotency,
+        facts=facts_of(request.scope),
     )
 
 
@@ -240,6 +242,7 @@ async def handle_object(
         query=_query(request, endpoint),
         method=method,
         path=f"{codec.path}/{quote(response_id, safe='')}{below}",
+        facts=facts_of(request.scope),
     )
     response = await services.inference.infer(caller, inference_request, request.receive)
     assert isinstance(response, InferenceResponse), "not asked to be streamed"

@@ -19,6 +19,15 @@ LANGUAGE sql AS $$
     WHERE f.request_id = ANY (p_requests) AND f.request_id = r.request_id AND f.attempt = r.attempt
 $$;
 
+-- The same, with what has come so far: JSON, as `SeenStream` in infra/admission.py has it. The one above is called by workers
+-- of the release before.
+CREATE OR REPLACE FUNCTION report_progress(p_requests text[], p_attempts integer[], p_assumed bigint[], p_seen text[])
+RETURNS void LANGUAGE sql AS $$
+    UPDATE inflight f SET assumed_nano_usd = least(r.assumed, f.hold_nano_usd), seen = r.seen::json
+    FROM unnest(p_requests, p_attempts, p_assumed, p_seen) AS r (request_id, attempt, assumed, seen)
+    WHERE f.request_id = ANY (p_requests) AND f.request_id = r.request_id AND f.attempt = r.attempt
+$$;
+
 -- Admits the attempt after one that failed or was lost. This delivery has claimed it, and identical requests now follow
 -- it. It holds its own amount (null: its cost has no bound) in the windows of the attempt before it; both hold until that
 -- one is counted. Returns admitted, taken (another delivery was first: this attempt is in flight or has an outcome, or the

@@ -1,8 +1,8 @@
 -- The queue of asynchronous jobs: those of `jobs` that have not ended and are in nobody's hands. See infra/job_leases.py.
 
 -- Takes jobs for a runner, at most as many as p_fresh has ids, for p_lease_s seconds. Fair: the next job is of the project
--- with the fewest in hand, and in it of such a key. A project has at most 7 times as many in hand as the runner has free
--- slots, so there is room for one that comes later (docs/decisions/0016). Skips the keys of p_skipped.
+-- with the fewest in hand, and in it of such a key, over all runners. Of this runner's slots a project has at most 7 times
+-- as many as are free, so there is room for one that comes later (docs/decisions/0016). Skips the keys of p_skipped.
 -- `is_again`: somebody has had the job before; what he did with `request_id` has to be found out.
 CREATE OR REPLACE FUNCTION take_jobs(
     p_runner text, p_fresh text[], p_free integer, p_lease_s double precision, p_skipped text[]
@@ -22,7 +22,8 @@ BEGIN
             ORDER BY j.project_id, j.key_id LIMIT 1
         ) AS n
     ), in_hand AS (
-        SELECT l.project_id, l.key_id, count(*) AS jobs FROM job_leases l
+        SELECT l.project_id, l.key_id, count(*) AS jobs, count(*) FILTER (WHERE l.runner = p_runner) AS here
+        FROM job_leases l
         WHERE l.runner IS NOT NULL AND l.until > v_now GROUP BY l.project_id, l.key_id
     ), of_keys AS (
         SELECT t.project_id, w.job_id,
@@ -37,14 +38,17 @@ BEGIN
         ) AS w
         WHERE t.key_id <> ALL (p_skipped)
     ), of_projects AS (
-        SELECT k.project_id, k.job_id,
-               row_number() OVER (PARTITION BY k.project_id ORDER BY k.turn, k.job_id)
-                   + coalesce((SELECT sum(h.jobs) FROM in_hand h WHERE h.project_id = k.project_id), 0) AS turn
+        SELECT k.project_id, k.job_id, row_number() OVER (PARTITION BY k.project_id ORDER BY k.turn, k.job_id) AS number
         FROM of_keys k
+    ), turns AS (
+        SELECT p.job_id, p.number + coalesce(h.jobs, 0) AS turn, p.number + coalesce(h.here, 0) AS turn_here
+        FROM of_projects p LEFT JOIN (
+            SELECT project_id, sum(jobs) AS jobs, sum(here) AS here FROM in_hand GROUP BY project_id
+        ) AS h ON h.project_id = p.project_id
     ), chosen AS (
-        SELECT p.job_id, row_number() OVER (ORDER BY p.turn, p.job_id) AS i FROM of_projects p
-        WHERE p.turn <= c_project_factor * p_free
-        ORDER BY p.turn, p.job_id LIMIT cardinality(p_fresh)
+        SELECT t.job_id, row_number() OVER (ORDER BY t.turn, t.job_id) AS i FROM turns t
+        WHERE t.turn_here <= c_project_factor * p_free
+        ORDER BY t.turn, t.job_id LIMIT cardinality(p_fresh)
     ), taken AS (
         INSERT INTO job_leases AS l (job_id, project_id, key_id, runner, until, request_id)
             SELECT j.job_id, j.project_id, j.key_id, p_runner, v_now + make_interval(secs => p_lease_s), p_fresh[c.i]

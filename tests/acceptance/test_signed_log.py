@@ -14,7 +14,7 @@ from domain.log_head import decode_head
 from infra.audit_keys import AuditKey, encode_key
 from infra.database import open_pool
 from infra.head_anchors import read_anchors
-from infra.log_verification import raw_events
+from infra.raw_events import raw_batches
 from tests.provider.running import RunningProvider
 from tests.support.gateway import Client, Gateway, environment_for, new_project
 from tests.support.owner import DatabaseOwner
@@ -98,7 +98,12 @@ async def test_an_auditor_proves_the_log_and_finds_what_its_owner_did(
 
 async def batch_end_before(pool: asyncpg.Pool, position: int) -> int:
     """Return the end of the newest batch before a position that leaves the log shorter than what was signed."""
-    ends = [event.position async for event in raw_events(pool) if event.chain is not None and event.position < position]
+    ends = [
+        event.position
+        async for batch in raw_batches(pool)
+        for event in batch
+        if event.chain is not None and event.position < position
+    ]
     return ends[-1]
 
 

@@ -102,6 +102,9 @@ async def test_a_request_joins_its_callers_trace_on_its_whole_way(
     top, call = trace.one(server), trace.one(f"chat {GPT}")
     assert top.parent_id == span_id
     assert (top.attributes["http.response.status_code"], top.is_error) == (200, False)
+    assert top.attributes["gateway.request.id"] == answered["x-request-id"]
+    assert (top.attributes["gateway.cache"], top.attributes["gateway.attempts"]) == ("miss", 1)
+    assert top.attributes["gateway.charged.nano_usd"] == answer["data"]["cost"] * 10**9
     assert trace.one("admit").attributes["gateway.admission.outcome"] == "admitted"
     usage, expected = answer["data"]["usage"], call.attributes
     assert expected["gen_ai.operation.name"] == "chat"
@@ -149,6 +152,8 @@ async def test_an_answer_from_the_cache_calls_nobody(caller: Client, kept: Colle
     status, answer, _ = await caller.call("POST", "/completions/chat", body("cached for telemetry"), **headers)
     assert (status, answer["data"]["cached"]) == (200, True)
     trace = await tree(kept, trace_id, ends_with="POST /api/v1/completions/chat")
+    (top,) = trace.of_kind("server")
+    assert (top.attributes["gateway.cache"], top.attributes["gateway.charged.nano_usd"]) == ("hit", 0)
     assert {"client", "consumer"}.isdisjoint(span.kind for span in trace.spans)
 
 
@@ -186,7 +191,9 @@ async def test_a_stream_tells_when_its_first_part_came(
     (call,) = trace.of_kind("client")
     assert call.attributes["gen_ai.request.stream"] is True
     assert 0.2 <= call.attributes["gen_ai.response.time_to_first_chunk"] <= (call.ended_ns - call.began_ns) / 1e9
-    assert trace.of_kind("server")[0].ended_ns >= call.ended_ns, "to the last byte"
+    (top,) = trace.of_kind("server")
+    assert top.ended_ns >= call.ended_ns, "to the last byte"
+    assert top.attributes["gateway.charged.nano_usd"] == call.attributes["gateway.cost.nano_usd"] > 0
 
 
 async def test_a_stream_that_breaks_off_is_a_failed_call_with_its_cost(
@@ -204,6 +211,8 @@ async def test_a_stream_that_breaks_off_is_a_failed_call_with_its_cost(
     assert (call.attributes["error.type"], call.is_error) == ("connection_lost", True)
     assert call.attributes["gateway.cost.is_estimated"] is True
     assert call.attributes["gateway.cost.nano_usd"] > 0
+    (top,) = trace.of_kind("server")
+    assert (top.attributes["http.response.status_code"], top.attributes["error.type"]) == (200, "PROVIDER_UNAVAILABLE")
 
 
 async def test_a_refusal_says_which(

@@ -16,7 +16,8 @@ from domain.request_decider import decide_completed, decide_reconciled, lost_att
 from domain.tokens import TokenUsage
 from infra.admission import Admission, Attempt, BudgetExhausted, Claims
 from infra.database import HeldConnection, OutcomeUnknown
-from infra.event_log import Commit, Selection
+from infra.event_log import Commit
+from infra.log_selection import Selection
 from infra.log_verification import verify
 from tests.support.ledger import RealLedger, ask, attempt, completed, cost, lost
 

@@ -9,7 +9,8 @@ import pytest
 
 from domain.events import INSTALLATION, ProjectCreated
 from infra.database import Connection, HeldConnection, OutcomeUnknown, Pool
-from infra.event_log import Blob, Commit, Conflict, EventLog, Selection
+from infra.event_log import Blob, Commit, Conflict, EventLog
+from infra.log_selection import Selection
 from infra.log_verification import verify
 from tests.support.ledger import RealLedger
 

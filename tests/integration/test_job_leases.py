@@ -98,6 +98,18 @@ async def test_one_project_does_not_have_every_slot(ledger: RealLedger) -> None:
     assert await take(one, 1, free=4) == [quiet]
 
 
+async def test_a_lone_project_has_its_share_of_every_runners_slots(ledger: RealLedger) -> None:
+    await accept(ledger, "flood", "k", 120)
+    for number in range(3):
+        runner = JobLeases(ledger.pool, f"runner {number}")
+        taken: list[str] = []
+        for _ in range(32):
+            taken += await take(runner, 1, free=32 - len(taken))
+        assert len(taken) == 28, "as many as if there were no other runner"
+    (quiet,) = await accept(ledger, "quiet", "k", 1)
+    assert await take(JobLeases(ledger.pool, "runner 0"), 1, free=4) == [quiet]
+
+
 async def test_paused_keys_jobs_are_left(ledger: RealLedger) -> None:
     await accept(ledger, "p", "paused", 3)
     others = await accept(ledger, "p", "other", 2)

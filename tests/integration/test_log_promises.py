@@ -11,7 +11,8 @@ import pytest
 from domain.errors import Unavailable
 from domain.events import ApiKeyRevoked, Event, ProjectCreated, ProjectSettingsChanged
 from infra.database import Connection, HeldConnection, OutcomeUnknown
-from infra.event_log import Blob, Commit, Conflict, EventLog, Selection
+from infra.event_log import Blob, Commit, Conflict, EventLog
+from infra.log_selection import Selection
 from infra.log_verification import verify
 from tests.support.ledger import RealLedger
 from tests.support.locks import blocked_backend

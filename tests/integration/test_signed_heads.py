@@ -7,7 +7,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from cli.audit_evidence import UNSIGNED, report
 from domain.errors import InvalidRequest
 from domain.events import ProjectCreated
 from domain.log_head import LogPosition, SignedHead, decode_head, encode_head, parse_position
@@ -19,6 +18,7 @@ from infra.log_verification import Verification, verify
 from infra.restores import declare_restore
 from infra.settings import load_settings
 from infra.signed_heads import add_head, heads_from
+from infra.verification_report import Verdict, report
 from projections.head_signer import HeadSigner
 from tests.support.ledger import RealLedger
 from tests.support.owner import DatabaseOwner
@@ -213,9 +213,9 @@ async def test_a_log_without_heads_is_unsigned_whatever_the_times_of_its_events_
     evidence = await installation.evidence()
     found = await installation.verified()
     assert (found.first_bad, found.oldest_unsigned, found.newest_unsigned) == (None, AT, later.at)
-    assert report(evidence, found, load_settings({}), datetime.now(UTC))[0] == UNSIGNED
+    assert report(evidence, found, load_settings({}), datetime.now(UTC))[0] is Verdict.UNSIGNED
     in_future = msgspec.structs.replace(found, oldest_unsigned=later.at)
-    assert report(evidence, in_future, load_settings({}), datetime.now(UTC))[0] == UNSIGNED
+    assert report(evidence, in_future, load_settings({}), datetime.now(UTC))[0] is Verdict.UNSIGNED
 
 
 async def test_a_head_that_was_signed_with_another_key_is_found(installation: Installation) -> None:

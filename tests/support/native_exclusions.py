@@ -24,6 +24,7 @@ REFUSED_THOUGH_DESCRIBED = {
     "bytes as JSON": "nor how long it may be once it is written",
     "must lie in the future": "a schema has no clock",
     "`alertUrl`": "a schema does not know which addresses are public",
+    "`webhookUrl`": "nor does it here",
     "`baseUrl`": "nor does it here",
     "`apiKey` must come with another": "a schema does not know what the provider's address was",
     "send fewer": "nor how many tools a model takes",

@@ -38,7 +38,8 @@ class DatabaseOwner:
         rows = await self._pool.fetch("SELECT *, data::text AS text FROM events ORDER BY position")
         chain, batch, statements = GENESIS, hashlib.sha256(GENESIS), []
         for row in rows:
-            digest = event_digest(row["stream"], row["version"], row["type"], row["project_id"], row["at"], row["text"])
+            envelope = (row["stream"], row["version"], row["type"], row["project_id"], row["at"])
+            digest = event_digest(*envelope, row["text"].encode())
             batch.update(digest)
             column = ""
             if row["chain"] is not None:

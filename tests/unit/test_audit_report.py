@@ -4,12 +4,13 @@ from datetime import UTC, datetime, timedelta
 
 from msgspec.structs import replace
 
-from cli.audit_evidence import report
+from cli.audit_evidence import EXIT_CODES
 from domain.log_head import NO_HEAD, LogPosition, head_hash
 from infra.audit_keys import AuditKey, TrustedKeys
 from infra.head_verification import Anchors, Evidence, check_heads
 from infra.log_verification import NO_EVIDENCE, Verification
-from infra.settings import load_settings
+from infra.settings import Settings, load_settings
+from infra.verification_report import report as reported
 
 KEY = AuditKey(b"k" * 32)
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -17,6 +18,12 @@ SETTINGS = load_settings({"GATEWAY_AUDIT_INTERVAL_S": "10"})
 HEAD = KEY.sign(LogPosition(2, b"d" * 32), sequence=1, previous=NO_HEAD, at=NOW)
 EVIDENCE = Evidence(keys=TrustedKeys([KEY.public]), heads=[HEAD])
 FOUND = Verification(events=5, batches=2, head=b"h" * 32, report=check_heads(EVIDENCE))
+
+
+def report(evidence: Evidence, found: Verification, settings: Settings, now: datetime) -> tuple[int, list[str]]:
+    """Return the exit code and the lines."""
+    verdict, lines = reported(evidence, found, settings, now)
+    return EXIT_CODES[verdict], lines
 
 
 def test_a_log_that_is_signed_is_intact() -> None:

@@ -8,7 +8,8 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from api.metrics import Metrics
+from api.metrics import Metrics, route_of
+from api.request_facts import RequestFacts
 from infra.probes import state_of
 from projections.runner import LEAD_TIMEOUT_S
 from projections.watch import GRACE_S, Watch
@@ -62,11 +63,7 @@ async def test_a_projector_that_does_not_sign_or_anchor_shows_it(
     async def away(_pool: object) -> str:
         return "away"
 
-    async def no_lags(_pool: object) -> dict[str, int]:
-        return {}
-
     monkeypatch.setattr("projections.watch.state_of", away)
-    monkeypatch.setattr("projections.watch.lags", no_lags)
     signer: Any = SimpleNamespace(state=state, signed_position=42)
     other: Any = SimpleNamespace(turned_at_s=None, is_connected=True)
     watch = Watch(other, other, other, Clock(), signer)
@@ -91,9 +88,9 @@ def test_a_leader_that_does_not_turn_to_the_log_is_late_and_a_follower_is_not() 
 def test_the_number_of_series_does_not_grow_with_callers_or_paths() -> None:
     metrics = Metrics()
     for number in range(500):
-        metrics.observe(f"/v1/objects/{number}", "404", 0.1)
-        metrics.observe(f"/api/v1/requests/req_{number}", "200", 0.1)
-        metrics.observe(f"/v1/models/tenant-{number}", "200", 0.1)
+        metrics.observe(route_of(f"/v1/objects/{number}"), "404", 0.1, RequestFacts())
+        metrics.observe(route_of(f"/api/v1/requests/req_{number}"), "200", 0.1, RequestFacts())
+        metrics.observe(route_of(f"/v1/models/tenant-{number}"), "200", 0.1, RequestFacts())
     labels = {
         tuple(sorted(sample.labels.items()))
         for family in text_string_to_metric_families(exposition(metrics))

@@ -12,10 +12,17 @@ from domain.errors import ProviderLost, TimeLimit
 from infra.offload import offload
 from workers.credential_filter import StreamFilter
 from workers.large_answers import LARGE_ANSWER_BYTES
+from workers.loop_turns import LoopTurns
 from workers.providers.provider import ProviderCall
 
 MAX_ANSWER_BYTES = 128 * 1024 * 1024
 """2,048 embeddings of 1,536 dimensions take about 100 MB, as OpenAI writes them."""
+FEED_BYTES = 32 * 1024
+"""Of a stream, read as events at a time. A socket may give eight times as much at once, whose events take a megabyte:
+they are made when those before them have been sent on, and other streams have their turn between.
+"""
+TURN_PIECE_BYTES = 4 * 1024
+"""A piece of a stream that is this large waits for a turn of the event loop. Providers send a few hundred bytes."""
 TURN_GRACE_S = 30.0
 TURN_BYTES_PER_S = 1024 * 1024
 """The least rate of a large answer after the grace: a slower one is given up, and its turn with it."""
@@ -80,9 +87,13 @@ async def _pieces(
 
 
 async def events_of(
-    response: aiohttp.ClientResponse, call: ProviderCall, first_byte_at: float | None, stream_filter: StreamFilter
+    response: aiohttp.ClientResponse,
+    call: ProviderCall,
+    first_byte_at: float | None,
+    stream_filter: StreamFilter,
+    turns: LoopTurns,
 ) -> AsyncGenerator[list[SseEvent], None]:
-    """Yield a stream's events as they come, without the secrets.
+    """Yield a stream's events as they come, without the secrets. What is large takes `turns` with other streams'.
 
     Raises:
         TimeIsOver, TimeoutError: it did not come within the call's limits.
@@ -95,10 +106,14 @@ async def events_of(
         async for data in _to_the_last(response, call, first_byte_at):
             size += len(data)
             _check_size(size, call.identity.provider)
-            if events := parser.feed(data):
-                size_bytes = sum([len(event.raw) for event in events])
-                if events := await offload(size_bytes, stream_filter.take, events):
-                    yield events
+            for start in range(0, len(data), FEED_BYTES):
+                piece = data[start : start + FEED_BYTES]
+                if len(piece) >= TURN_PIECE_BYTES:
+                    await turns.take()
+                if events := parser.feed(piece):
+                    size_bytes = sum([len(event.raw) for event in events])
+                    if events := await offload(size_bytes, stream_filter.take, events):
+                        yield events
         if parser.rest() and (events := stream_filter.take(parser.feed(b"\n\n"))):
             yield events
     except (aiohttp.ClientError, TimeoutError, ProviderLost):

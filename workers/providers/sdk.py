@@ -38,6 +38,7 @@ from domain.sanitize import sanitize_message
 from infra.offload import offload
 from infra.outbound import AddressRefused, ConnectorLimits, check_url, open_session
 from workers.credential_filter import CredentialFilter
+from workers.loop_turns import LoopTurns
 from workers.providers.answer_body import (
     FIRST_BYTE,
     TIMED_OUT,
@@ -111,6 +112,8 @@ class Sessions:
     def __init__(self, *, allow_loopback: bool) -> None:
         """Open the sessions, for the event loop that runs. They connect when they are used."""
         self._allow_loopback = allow_loopback
+        self.turns = LoopTurns()
+        """Of the streams that come over them."""
         self.operators = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(**CONNECTOR_LIMITS), cookie_jar=aiohttp.DummyCookieJar()
         )
@@ -162,7 +165,9 @@ class SdkProvider:
         first_byte_at = moment_after(call.first_byte_s)
         async with (
             self._opened(content, call, first_byte_at) as (response, credential_filter),
-            aclosing(events_of(response, call, first_byte_at, credential_filter.stream())) as events,
+            aclosing(
+                events_of(response, call, first_byte_at, credential_filter.stream(), self._sessions.turns)
+            ) as events,
         ):
             yield events
 

@@ -1,0 +1,92 @@
+"""Reads forms and the URL's filters into structs. An empty field is one that was not given."""
+
+from collections.abc import Iterable
+from typing import TypeVar
+from urllib.parse import parse_qsl
+
+from litestar import Request
+from litestar.datastructures import MultiDict
+
+from api.requests import HttpRequest, convert, single_values
+from domain.errors import BodyTooLarge, InvalidRequest, UnsupportedEncoding
+
+Shape = TypeVar("Shape")
+
+CSRF_FIELD = "csrf"
+MAX_FORM_BYTES = 256 * 1024
+MAX_FIELDS = 200
+FORM = "application/x-www-form-urlencoded"
+
+
+async def form_of(request: HttpRequest, shape: type[Shape], *, lists: Iterable[str] = ()) -> Shape:
+    """A form as a struct. `lists`: the fields in which each line, or part between commas, is one of several values.
+
+    Raises:
+        InvalidRequest: names the field and what is wrong with it.
+
+    """
+    values: dict[str, str | list[str]] = {}
+    for name, text in (await form_values(request)).items():
+        if name != CSRF_FIELD and text.strip():
+            values[name] = _parts(text) if name in lists else text.strip()
+    return convert(values, shape)
+
+
+async def form_values(request: HttpRequest) -> dict[str, str]:
+    """The fields of a form whose sender is known, as text.
+
+    Raises:
+        BodyTooLarge, InvalidRequest: it is too large, or no form.
+
+    """
+    too_large = f"a form may have {MAX_FORM_BYTES} bytes"
+    if (request.content_length or 0) > MAX_FORM_BYTES:
+        raise BodyTooLarge(too_large)
+    body = await request.body()
+    if len(body) > MAX_FORM_BYTES:
+        raise BodyTooLarge(too_large)
+    return _decoded(request, body)
+
+
+async def form_of_a_stranger(request: HttpRequest, *, max_bytes: int) -> dict[str, str]:
+    """The fields of a form whose sender has shown no key. No more than `max_bytes` are read, and nothing is unpacked.
+
+    Raises:
+        BodyTooLarge, UnsupportedEncoding, InvalidRequest: it is too large, packed, or no form.
+
+    """
+    if "content-encoding" in request.headers:
+        raise UnsupportedEncoding("a form is not packed")
+    body = b""
+    async for piece in Request.stream(request):  # uncounted: it is less than a head may have
+        body += piece
+        if len(body) > max_bytes:
+            raise BodyTooLarge(f"this form may have {max_bytes} bytes")
+    return _decoded(request, body)
+
+
+def filters_of(request: HttpRequest, shape: type[Shape]) -> Shape:
+    """The filters of a page's URL as a struct.
+
+    Raises:
+        InvalidRequest: names the filter and what is wrong with it.
+
+    """
+    given = single_values(request.query_params)
+    return convert({name: text.strip() for name, text in given.items() if text.strip()}, shape)
+
+
+def _decoded(request: HttpRequest, body: bytes) -> dict[str, str]:
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
+        raise InvalidRequest(f"a form has content type {FORM}")
+    try:
+        fields = parse_qsl(
+            body.decode(), keep_blank_values=True, strict_parsing=bool(body), errors="strict", max_num_fields=MAX_FIELDS
+        )
+    except ValueError:
+        raise InvalidRequest("the form cannot be read") from None
+    return single_values(MultiDict(fields))
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for line in text.splitlines() for part in line.split(",") if part.strip()]

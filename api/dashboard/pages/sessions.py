@@ -1,0 +1,52 @@
+"""Who is signed in; ending a session, one's own or another."""
+
+from litestar import get, post
+from litestar.di import NamedDependency
+from litestar.response import Redirect, Template
+from msgspec import Struct
+
+from api.dashboard.access import session_cookie, sign_ins_of
+from api.dashboard.errors import SIGN_IN_PATH
+from api.dashboard.forms import form_of
+from api.dashboard.rendering import page, see
+from api.dashboard.viewer import Viewer
+from api.requests import HttpRequest
+from domain.errors import NotFound
+
+SESSIONS_PATH = "/sessions"
+
+
+class EndedSession(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """Which session ends."""
+
+    session_id: str
+
+
+@get(SESSIONS_PATH)
+async def show_sessions(request: HttpRequest, viewer: NamedDependency[Viewer]) -> Template:
+    """List the open sessions that the viewer may see."""
+    sessions = await sign_ins_of(request).every(viewer)
+    return page(request, "sessions.html", title="Sessions", sessions=sessions)
+
+
+@post(f"{SESSIONS_PATH}/end")
+async def end_session(request: HttpRequest, viewer: NamedDependency[Viewer]) -> Redirect:
+    """End a session."""
+    viewer.require_change()
+    ended = (await form_of(request, EndedSession)).session_id
+    if not await sign_ins_of(request).end(viewer, ended):
+        raise NotFound("there is no such session: it has ended")
+    return see(SIGN_IN_PATH if ended == viewer.session_id else SESSIONS_PATH)
+
+
+@post("/sign-out")
+async def sign_out(request: HttpRequest, viewer: NamedDependency[Viewer]) -> Redirect:
+    """End the viewer's own session."""
+    if viewer.session_id is not None:
+        await sign_ins_of(request).end(viewer, viewer.session_id)
+    answer = see(SIGN_IN_PATH)
+    answer.set_cookie(session_cookie(request, None))
+    return answer
+
+
+HANDLERS = (show_sessions, end_session, sign_out)

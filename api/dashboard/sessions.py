@@ -1,0 +1,123 @@
+"""Signing in: a key is exchanged for a session, whose token only the browser has, in a cookie.
+
+A session lasts as long as its key works: each page looks the key up as a call of the API does. An operator's ends
+when the gateway has another master key. Keys are checked by the authenticator that the API has, so that unknown ones
+cost no more here than there.
+"""
+
+import hmac
+import secrets
+from collections.abc import Mapping
+from hashlib import sha256
+
+from api.authentication import Authenticator
+from api.dashboard.viewer import Viewer
+from domain.errors import Unauthorized
+from infra.dashboard_sessions import DashboardSessions, SessionRecord
+from infra.ids import new_id
+from infra.vault import Vault
+
+TOKEN_BYTES = 32
+TOKEN_CHARS = 43
+"""Of `TOKEN_BYTES` in base64."""
+_OPEN_VIEW = b"open view"
+
+_NOT_SIGNED_IN = "sign in first"
+_BAD_KEY = "this is neither the master key nor an API key that works"
+
+
+class SignIns:
+    """Opens and ends sessions, and finds who looks at a page."""
+
+    def __init__(
+        self, sessions: DashboardSessions, authenticator: Authenticator, vault: Vault, *, master_key: str | None
+    ) -> None:
+        self._sessions = sessions
+        self._authenticator = authenticator
+        self._vault = vault
+        self._master_key = master_key
+
+    async def sign_in(self, key: str, *, client: str) -> str:
+        """Open a session with a key, or the master key. Return its token. `client`: what the browser calls itself.
+
+        Raises:
+            Unauthorized: the key does not work.
+            Unavailable, Overloaded: as `Authenticator.authenticate`.
+
+        """
+        token = secrets.token_urlsafe(TOKEN_BYTES)
+        project_id = key_id = None
+        if self._master_key is not None and hmac.compare_digest(key.encode(), self._master_key.encode()):
+            credential_hash = self._vault.api_key_hash(self._master_key)
+        else:
+            try:
+                caller = await self._authenticator.authenticate({"x-api-key": key})
+            except Unauthorized:
+                raise Unauthorized(_BAD_KEY) from None
+            project_id, key_id, credential_hash = caller.project_id, caller.key_id, caller.secret_hash
+        await self._sessions.open(
+            token_hash=_hash(token),
+            session_id=new_id("session"),
+            project_id=project_id,
+            key_id=key_id,
+            credential_hash=credential_hash,
+            client=client,
+        )
+        return token
+
+    async def viewer(self, token: str | None, *, known: Viewer | None = None) -> Viewer:
+        """Who has the session with this token. `known`: who had it a moment ago; the key is looked up again.
+
+        Raises:
+            Unauthorized: nobody, or the key that it was opened with works no longer.
+            Unavailable, Overloaded: as `Authenticator.authenticate`.
+
+        """
+        if token is None or len(token) != TOKEN_CHARS:
+            raise Unauthorized(_NOT_SIGNED_IN)
+        session = await self._sessions.find(_hash(token))
+        if session is None:
+            raise Unauthorized(_NOT_SIGNED_IN)
+        csrf_token = self._vault.form_token(_hash(token))
+        if session.project_id is None:
+            if self._master_key is None or not hmac.compare_digest(
+                session.credential_hash, self._vault.api_key_hash(self._master_key)
+            ):
+                raise Unauthorized(_NOT_SIGNED_IN)
+            return Viewer(
+                role="operator", project_id=None, key_id=None, csrf_token=csrf_token, session_id=session.session_id
+            )
+        if known is not None and known.caller is not None:
+            caller = await self._authenticator.reload(known.caller)
+        else:
+            caller = await self._authenticator.caller_with(session.credential_hash)
+        return Viewer(
+            role=caller.settings.role,
+            project_id=caller.project_id,
+            key_id=caller.key_id,
+            csrf_token=csrf_token,
+            session_id=session.session_id,
+            caller=caller,
+        )
+
+    def open_view(self) -> Viewer:
+        """The operator's view for this machine itself, without a session."""
+        return Viewer(role="operator", project_id=None, key_id=None, csrf_token=self._vault.form_token(_OPEN_VIEW))
+
+    async def every(self, viewer: Viewer) -> list[SessionRecord]:
+        """The open sessions that the viewer may see, newest first."""
+        return await self._sessions.every(**_share(viewer))
+
+    async def end(self, viewer: Viewer, session_id: str) -> bool:
+        """End a session that the viewer may see. False: there is none."""
+        return await self._sessions.end(session_id, **_share(viewer))
+
+
+def _share(viewer: Viewer) -> Mapping[str, str | None]:
+    scope = viewer.scope()
+    return {"project_id": scope.project_id, "key_id": scope.key_id}
+
+
+def _hash(token: str) -> bytes:
+    """A token has 256 random bits: nobody finds another text with its hash, and none is needed to slow him down."""
+    return sha256(token.encode()).digest()

@@ -1,0 +1,93 @@
+"use strict";
+// What the pages do beyond links and forms: charts from their tables, copying, filters that show at once. Each page
+// works without this file.
+
+const PLOT_HEIGHT_PX = 200;
+const COMPACT = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 2 });
+const DOLLARS = new Intl.NumberFormat("en", { style: "currency", currency: "USD", maximumSignificantDigits: 4 });
+const WRITTEN = {
+  usd: (value) => DOLLARS.format(value),
+  count: (value) => COMPACT.format(value),
+  ms: (value) => (value < 1000 ? `${Math.round(value)} ms` : `${COMPACT.format(value / 1000)} s`),
+  share: (value) => `${Math.round(value * 10) / 10} %`,
+};
+const plots = new Map();
+
+function color(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+}
+
+function readFigures(table) {
+  const rows = [...table.tBodies[0].rows];
+  const columns = [rows.map((row) => Number(row.cells[0].dataset.at))];
+  const names = [...table.tHead.rows[0].cells].slice(1).map((cell) => cell.textContent);
+  names.forEach((_, i) => {
+    columns.push(rows.map((row) => (row.cells[i + 1].dataset.value === "" ? null : Number(row.cells[i + 1].dataset.value))));
+  });
+  return { names, columns };
+}
+
+function draw(plot) {
+  const table = document.getElementById(plot.dataset.figures);
+  if (!window.uPlot || !table || !table.tBodies[0].rows.length) return;
+  plots.get(plot)?.destroy();
+  const { names, columns } = readFigures(table);
+  const write = WRITTEN[plot.dataset.unit];
+  const axis = { stroke: color("--muted"), grid: { stroke: color("--line"), width: 1 }, ticks: { show: false } };
+  const bars = plot.dataset.kind === "bars" ? window.uPlot.paths.bars({ size: [0.7, 60] }) : undefined;
+  const series = names.map((label, i) => ({
+    label,
+    stroke: color(`--series-${(i % 6) + 1}`),
+    width: 1.5,
+    points: { show: columns[0].length < 2 },
+    ...(bars ? { paths: bars, fill: color(`--series-${(i % 6) + 1}`), width: 0 } : {}),
+    value: (_, value) => (value == null ? "–" : write(value)),
+  }));
+  plots.set(plot, new window.uPlot({
+    width: plot.clientWidth,
+    height: PLOT_HEIGHT_PX,
+    tzDate: (at) => window.uPlot.tzDate(new Date(at * 1000), "UTC"),
+    cursor: { drag: { x: false, y: false } },
+    scales: { y: { range: (_, low, high) => [Math.min(0, low), high > 0 ? high * 1.08 : 1] } },
+    axes: [axis, { ...axis, size: 64, values: (_, ticks) => ticks.map(write) }],
+    series: [{ label: "UTC", value: "{YYYY}-{MM}-{DD} {HH}:{mm}" }, ...series],
+  }, columns, plot));
+}
+
+function drawAll() {
+  for (const [plot, chart] of plots) {
+    if (!plot.isConnected) {
+      chart.destroy();
+      plots.delete(plot);
+    }
+  }
+  document.querySelectorAll(".plot[data-figures]").forEach(draw);
+}
+
+function prepare(root) {
+  root.querySelectorAll("[data-copy]").forEach((button) => { button.hidden = !navigator.clipboard; });
+  root.querySelectorAll("form[data-submit-on-change] > button").forEach((button) => { button.hidden = true; });
+}
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (!button) return;
+  await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
+  const label = button.textContent;
+  button.textContent = "Copied";
+  setTimeout(() => { button.textContent = label; }, 1500);
+});
+
+document.addEventListener("change", (event) => {
+  event.target.closest("form[data-submit-on-change]")?.requestSubmit();
+});
+
+prepare(document);
+drawAll();
+document.addEventListener("htmx:afterSwap", (event) => { prepare(event.detail.target); drawAll(); });
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+let resized = 0;
+addEventListener("resize", () => {
+  cancelAnimationFrame(resized);
+  resized = requestAnimationFrame(() => plots.forEach((chart, plot) => chart.setSize({ width: plot.clientWidth, height: PLOT_HEIGHT_PX })));
+});

@@ -1,0 +1,149 @@
+"""Figures for Prometheus that every process has, and the bounds of their labels.
+
+No label is a key, a project or a user, and each has a bounded number of values: the number of series stays the same,
+however many callers there are.
+"""
+
+import importlib.metadata
+import platform
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+from prometheus_client import CollectorRegistry, Gauge, Histogram, ProcessCollector
+from prometheus_client.metrics import MetricWrapperBase
+
+from domain.routing import ANTHROPIC, ECHO, OPENAI
+from infra.batching import Batcher
+from infra.database import Pool
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+"""The bounds of durations that a caller waits for."""
+BATCH_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1_024, 4_096)
+OTHER = "other"
+"""The label of what has no series of its own."""
+MAX_PROVIDERS = 64
+MAX_MODELS = 256
+"""The providers, and their models, that have series of their own in a process: the first ones."""
+
+Metric = TypeVar("Metric", bound=MetricWrapperBase)
+
+
+class ModelLabels:
+    """The labels `provider` and `model` of what is counted. A caller's words become a label only once they are known.
+
+    A provider that has answered, or that has none of the places yet, has its name; a model needs an answer for its own,
+    since callers may name what does not exist.
+    """
+
+    def __init__(self, *, max_providers: int = MAX_PROVIDERS, max_models: int = MAX_MODELS) -> None:
+        """Keep places for the built-in providers: projects cannot take them all with providers of their own."""
+        self._max_providers = max_providers
+        self._max_models = max_models
+        self._providers: dict[str, str] = {name: name for name in (OPENAI, ANTHROPIC, ECHO)}
+        self._models: dict[tuple[str, str], tuple[str, str]] = {}
+
+    def provider(self, provider: str) -> str:
+        """Return a provider's label: `other` if all places are taken."""
+        label = self._providers.get(provider)
+        if label is not None:
+            return label
+        if len(self._providers) >= self._max_providers:
+            return OTHER
+        self._providers[provider] = provider
+        return provider
+
+    def answered(self, provider: str, model: str) -> tuple[str, str]:
+        """Return the labels of a model that has answered."""
+        labels = self._models.get((provider, model))
+        if labels is not None:
+            return labels
+        label = self.provider(provider)
+        if label == OTHER or len(self._models) >= self._max_models:
+            return label, OTHER
+        self._models[provider, model] = provider, model
+        return provider, model
+
+    def of(self, provider: str, model: str) -> tuple[str, str]:
+        """Return the labels of a model that may not have answered: its name if it ever has."""
+        return self._models.get((provider, model)) or (self.provider(provider), OTHER)
+
+
+class Children(Generic[Metric]):
+    """The series of a metric by the values of its labels. Finding one takes a look into a dict.
+
+    Callers bound the values.
+    """
+
+    def __init__(self, metric: Metric) -> None:
+        self._metric = metric
+        self._found: dict[tuple[str, ...], Metric] = {}
+
+    def __getitem__(self, labels: tuple[str, ...]) -> Metric:
+        """Return the series of these values, in the order of the metric's labels."""
+        child = self._found.get(labels)
+        if child is None:
+            child = self._found[labels] = self._metric.labels(*labels)
+        return child
+
+
+class ProcessFigures:
+    """What each process says of itself: its build, its memory and time, its connections and its batches."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        ProcessCollector(registry=registry)
+        build = Gauge(
+            "gateway_build_info", "1, with the version of the gateway.", ("version", "python"), registry=registry
+        )
+        build.labels(importlib.metadata.version("ai-gateway"), platform.python_version()).set(1)
+        self._connections = Gauge(
+            "gateway_pool_connections",
+            "Connections to PostgreSQL in this process's pool, by state; a statement that finds none free waits.",
+            ("state",),
+            registry=registry,
+        )
+        self._most_connections = Gauge(
+            "gateway_pool_max_connections", "The most connections that the pool may have.", registry=registry
+        )
+        self._sizes = Histogram(
+            "gateway_batch_items",
+            "Items that went to PostgreSQL together, by what was done with them.",
+            ("batch",),
+            buckets=BATCH_SIZES,
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "gateway_batch_seconds",
+            "How long such a batch took: the round trip and the commit.",
+            ("batch",),
+            buckets=BATCH_SECONDS,
+            registry=registry,
+        )
+
+    def watch_pool(self, pool: Pool) -> None:
+        """Show the connections of a pool, as they are when somebody looks."""
+        self._most_connections.set_function(pool.get_max_size)
+        self._connections.labels("idle").set_function(pool.get_idle_size)
+        self._connections.labels("busy").set_function(lambda: pool.get_size() - pool.get_idle_size())
+
+    def watch_batches(self, batchers: Sequence[Batcher]) -> None:  # type: ignore[type-arg]  # of whatever items
+        """Count the batches of these from now on."""
+        for batcher in batchers:
+            batcher.on_batch = self.batch(batcher.name)
+
+    def batch(self, name: str) -> "BatchFigures":
+        """Return what counts the batches of this name."""
+        return BatchFigures(self._sizes.labels(name), self._seconds.labels(name))
+
+
+class BatchFigures:
+    """Counts the batches of one kind."""
+
+    def __init__(self, sizes: Histogram, seconds: Histogram) -> None:
+        self._sizes = sizes
+        self._seconds = seconds
+
+    def __call__(self, size: int, took_s: float) -> None:
+        """Count one."""
+        self._sizes.observe(size)
+        self._seconds.observe(took_s)

@@ -1,0 +1,40 @@
+"""Whether a worker's process is still there, for processes that only want to know that."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from nats.errors import NoRespondersError
+
+from infra.broker import Broker, BrokerErrors
+from infra.reply_subjects import claims_subject
+
+TIMEOUT_S = 1.0
+LOOKS = 3
+PAUSE_S = 0.5
+"""Between two looks: a worker that is reconnecting does not listen for a moment."""
+
+IsGone = Callable[[str], Awaitable[bool]]
+"""True for the id of a worker whose process has ended."""
+
+
+def gone_workers(broker: Broker) -> IsGone:
+    """Return a function that asks for a worker by its id: nothing listens there any more once its process has ended.
+
+    False: it is there, does not reply, or cannot be asked at the moment.
+    """
+    client = broker.client
+
+    async def is_gone(worker_id: str) -> bool:
+        for look in range(LOOKS):
+            try:
+                await client.request(claims_subject(worker_id), b"", timeout=TIMEOUT_S)
+            except NoRespondersError:
+                if look < LOOKS - 1:
+                    await asyncio.sleep(PAUSE_S)
+                continue
+            except BrokerErrors:
+                return False
+            return False
+        return True
+
+    return is_gone
