@@ -23,6 +23,7 @@ from api.native import (
     keys,
     models,
     prices,
+    project_keys,
     projects,
     provider_health,
     providers,
@@ -33,7 +34,7 @@ from api.native import (
 )
 from api.native.envelope import NativeResponse
 from api.native.errors import EXCEPTION_HANDLERS
-from api.native.openapi import API_KEY, NATIVE_PATH, MsgspecSchemas, complete
+from api.native.openapi import API_KEY, NATIVE_PATH, MsgspecSchemas, NativeDocuments
 from api.native.validation import StrictBody
 from api.request_lifetime import RequestLifetime, note_failure
 from api.requests import CountedRequest
@@ -44,15 +45,29 @@ from api.vendors.handlers import ANTHROPIC_HANDLERS, EITHER_HANDLERS, OPENAI_HAN
 from api.vendors.paths import VENDORS_PATH, VendorPaths
 
 API_VERSION = "1"
+MAX_SETTINGS_BODY_BYTES = 256 * 1024
+"""Of the calls that set something up; a key with a hundred long names of models has 150 KiB. Bodies are decoded in the
+event loop, and anybody on this machine may send one to create a project.
+"""
 _PAGE_PATH = "/schema"
 _SWAGGER_PATH = f"{_PAGE_PATH}/swagger-ui"
 
 
 def create_app(services: Services) -> ASGIApp:
-    """Make the application."""
+    """Make the application. Its OpenAPI document is made when it is first asked for."""
+    app = _application(services, services.settings.max_body_bytes)
+    return VendorPaths(RequestLifetime(app, services.metrics, services.log, services.access_log, services.observer))
+
+
+def warm_up() -> None:
+    """Make an application and its document and drop them: the next one takes a sixth of the time."""
+    _application(None, 0).openapi_schema.to_schema()
+
+
+def _application(services: Services | None, max_body_bytes: int) -> Litestar:
     schemas = MsgspecSchemas(*completions.OPENAPI_TYPES)
-    app = Litestar(
-        [_without_options(_native()), *_vendors(), *health.HANDLERS, dashboard_router(), _swagger_ui()],
+    return Litestar(
+        [_without_options(_native(max_body_bytes)), *_vendors(), *health.HANDLERS, dashboard_router(), _swagger_ui()],
         dependencies={
             "services": Provide(lambda: services, sync_to_thread=False),
             "caller": Provide(provide_caller, sync_to_thread=False),
@@ -60,46 +75,48 @@ def create_app(services: Services) -> ASGIApp:
         exception_handlers=for_paths_without_a_route(EXCEPTION_HANDLERS),
         request_class=CountedRequest,
         state=State({"services": services, NAVIGATION_STATE: NAVIGATION}),
-        request_max_body_size=services.settings.max_body_bytes,
-        openapi_config=_openapi_config(),
+        request_max_body_size=max_body_bytes,
+        openapi_config=_openapi_config(schemas),
         plugins=[schemas],
         template_config=template_config(),
         logging_config=None,
         after_exception=[note_failure],
     )
-    complete(app.openapi_schema, schemas)
-    return VendorPaths(RequestLifetime(app, services.metrics, services.log, services.access_log, services.observer))
 
 
-def _native() -> Router:
-    return Router(
-        NATIVE_PATH,
+def _native(max_body_bytes: int) -> Router:
+    settings = Router(
+        "/",
         route_handlers=[
-            *completions.HANDLERS,
             *projects.HANDLERS,
             *keys.HANDLERS,
+            *project_keys.HANDLERS,
             providers.PROJECT_PROVIDERS,
             providers.INSTALLATION_PROVIDERS,
             credentials.PROJECT_CREDENTIALS,
             credentials.INSTALLATION_CREDENTIALS,
             *routes.HANDLERS,
-            *route_plans.HANDLERS,
             *provider_health.HANDLERS,
             *usage.HANDLERS,
             *requests.HANDLERS,
             *audit.HANDLERS,
-            *jobs.HANDLERS,
             *models.HANDLERS,
             *prices.HANDLERS,
         ],
+        request_max_body_size=min(MAX_SETTINGS_BODY_BYTES, max_body_bytes),
+    )
+    return Router(
+        NATIVE_PATH,
+        route_handlers=[*completions.HANDLERS, settings, *route_plans.HANDLERS, *jobs.HANDLERS],
         dto=StrictBody,
         exception_handlers=EXCEPTION_HANDLERS,
         response_class=NativeResponse,
     )
 
 
-def _openapi_config() -> OpenAPIConfig:
-    return OpenAPIConfig(
+def _openapi_config(schemas: MsgspecSchemas) -> OpenAPIConfig:
+    return NativeDocuments(
+        schemas=schemas,
         title="AI Gateway",
         version=API_VERSION,
         path=_PAGE_PATH,

@@ -227,7 +227,13 @@ def _services(
         ),
         provider_health=health,
         authenticator=authenticator,
-        sign_ins=SignIns(DashboardSessions(pool), authenticator, vault, master_key=settings.master_key),
+        sign_ins=SignIns(
+            DashboardSessions(pool),
+            authenticator,
+            vault,
+            master_key=settings.master_key,
+            keyless=settings.keyless_projects,
+        ),
         dialects=dialects,
         inference=_inference(
             settings,

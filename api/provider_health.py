@@ -101,12 +101,12 @@ class ProviderHealth:
         limits = self._limits.get(key)
         return headroom(limits[1], now_s - limits[0]) if limits is not None else 1.0
 
-    def open_circuits(self) -> tuple[str, ...]:
-        """Return the installation's targets whose circuits are not closed, as `provider/model`."""
+    def open_circuits(self, project_id: str | None = None) -> tuple[str, ...]:
+        """Return the installation's and a project's targets whose circuits are not closed, as `provider/model`."""
         names = {
             f"{told.key.provider}/{told.key.model}"
             for _, told in list(self._circuits.values())
-            if told.state != "closed" and told.key.owner == INSTALLATION
+            if told.state != "closed" and told.key.owner in (INSTALLATION, project_id)
         }
         return tuple(sorted(names)[:MAX_LISTED_OPEN])
 

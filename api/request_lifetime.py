@@ -14,7 +14,7 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPResponseBodyEvent, Message, Receive, Scope, Send
 
 from api.metrics import Metrics, route_of
-from api.observation import RequestObserver
+from api.observation import NOT_OBSERVED, RequestObserver
 from api.request_facts import FACTS_SCOPE, RequestFacts
 from domain.errors import GatewayError
 from domain.money import to_usd
@@ -38,7 +38,12 @@ class RequestLifetime:
     """Gives every request an id and every response its headers; at the end releases its bytes, counts and notes it."""
 
     def __init__(
-        self, app: ASGIApp, metrics: Metrics, log: EventLog, access_log: AccessLog, observer: RequestObserver
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        log: EventLog,
+        access_log: AccessLog,
+        observer: RequestObserver = NOT_OBSERVED,
     ) -> None:
         self._observer = observer
         self._app = app

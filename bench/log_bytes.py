@@ -23,7 +23,19 @@ WARM_UP = 300
 SETTLE_S = 3.0
 KEPT = ("events",)
 """The log: kept for ever."""
-READ_MODELS = ("requests", "usage_daily", "usage_latency", "budget_balances", "cache_entries", "budget_alerts")
+READ_MODELS = (
+    "requests",
+    "usage_daily",
+    "usage_latency",
+    "usage_rollups",
+    "usage_durations",
+    "usage_errors",
+    "usage_attributes",
+    "usage_attribute_values",
+    "budget_balances",
+    "cache_entries",
+    "budget_alerts",
+)
 """Folded from the log, and kept as long as it is to be read fast."""
 EXPIRING = ("blobs",)
 """Cached answers, until they expire."""

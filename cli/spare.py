@@ -1,8 +1,9 @@
 """A spare process: it has imported everything, and becomes the next process that `gateway up` has to start again.
 
-Starting Python and importing takes longer than everything else that a process does before it serves. Both ends are
-here: `SpareProcess` is the supervisor's, `wait_and_become` the spare's. A spare gets its command and its environment
-when it is taken; before, it has no secret and does nothing.
+Starting Python, importing, and making the first application of the API (most of which Litestar and msgspec remember)
+take longer than everything else that a process does before it serves. Both ends are here: `SpareProcess` is the
+supervisor's, `wait_and_become` the spare's. A spare gets its command and its environment when it is taken; before, it
+has no secret and does nothing.
 """
 
 import asyncio
@@ -114,6 +115,7 @@ def wait_and_become(orders: int, fds: Sequence[int]) -> list[str]:
     """
     for module in MODULES:
         importlib.import_module(module)
+    importlib.import_module("api.app").warm_up()
     os.write(sys.stdout.fileno(), READY)
     with os.fdopen(orders, "rb") as pipe:
         received = pipe.read(MAX_ORDER_BYTES)

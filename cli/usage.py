@@ -1,6 +1,6 @@
 """`gateway usage`: requests, tokens and costs of a project, as a table."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -9,8 +9,12 @@ from cli.admin_session import DATA_DIR, AdminSession, run_in_session
 from cli.processes import fail
 from cli.terminal import show
 from domain.budget import day_of
+from projections.attributes import METADATA_PREFIX
 from projections.freshness import wait_until_folded
-from projections.usage_reports import GROUPS, METADATA_PREFIX, ORIGINS, cost_report
+from projections.reports.costs import cost_report
+from projections.reports.scope import last_days
+from projections.reports.sources import GROUPS, ORIGINS, is_group
+from projections.scope import Scope
 
 MAX_DAYS = 3_660
 
@@ -30,14 +34,14 @@ MAX_DAYS = 3_660
 @DATA_DIR
 def usage(days: int, group_by: str, project: str | None, data_dir: Path | None) -> None:
     """Show the requests, tokens and costs of a project."""
-    if group_by not in GROUPS and group_by not in ORIGINS and not group_by.startswith(METADATA_PREFIX):
+    if not is_group(group_by) or group_by == "hour":
         fail(f"--group-by is {group_by!r}: it must be one of {', '.join([*GROUPS, *ORIGINS])}, metadata.NAME")
 
     async def run(session: AdminSession) -> None:
         project_id = await session.project_id(project)
-        await wait_until_folded(session.pool, "usage", "requests")
+        await wait_until_folded(session.pool, "rollups", "usage", "attributes")
         today = day_of(datetime.now(UTC))
-        report = await cost_report(session.pool, project_id, None, today - timedelta(days=days - 1), today, group_by)
+        report = await cost_report(session.pool, Scope(project_id=project_id), last_days(days, today), (group_by,))
         field = "metadata" if group_by.startswith(METADATA_PREFIX) else group_by
         show(f"{group_by:<32} {'requests':>9} {'cached':>7} {'tokens in':>11} {'tokens out':>11} {'cost $':>16}")
         for line in report.breakdown:

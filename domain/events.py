@@ -16,7 +16,7 @@ The events of one request in the order in which they may come::
     (AttemptFailed | AttemptLost)+ RequestFailed
     (AttemptFailed | AttemptLost)* CostIncurred RequestFailed      a stream that was cut: the cost is estimated
     … AttemptLost … CostIncurred                                   a worker given up for lost came back with the cost
-    … AttemptLost … CostReconciled                                 reconciled with the provider's bill
+    … AttemptLost … CostReconciled                                 the provider was asked, or its bill was entered
 
 An attempt's hold is released by its CostIncurred, AttemptFailed or AttemptLost, by nothing else.
 
@@ -279,6 +279,8 @@ class RequestCompleted(_RequestEvent, frozen=True, kw_only=True):
     kept_blob_id: str | None = None
     """What a retry under the same key is given: the response's body or, of a stream, all that was sent. None: it is
     not kept, or too large."""
+    first_token_ms: int | None = None
+    """From admission to the first of a stream's output. None: it came in one piece, or an older release wrote this."""
 
 
 class CostIncurred(_RequestEvent, frozen=True, kw_only=True):
@@ -344,6 +346,8 @@ class AttemptLost(_RequestEvent, frozen=True, kw_only=True):
     """Both: as AttemptFailed's."""
     message: str = ""
     """The error that the attempt ended with; empty: nothing is known of it."""
+    response_id: str | None = None
+    """By which the provider can be asked for its response; None: it cannot, or the id had not come."""
 
 
 class RequestFailed(_RequestEvent, frozen=True, kw_only=True):
@@ -395,6 +399,8 @@ class CostReconciled(_RequestEvent, frozen=True, kw_only=True):
     cost_nano_usd: NanoUsd
     replaces_assumed_nano_usd: NanoUsd
     budget_day: date
+    usage: TokenUsage | None = None
+    """What the provider counted, if it was asked; None: an operator entered the cost, or nothing was charged."""
 
 
 # Prices and alerts

@@ -1,6 +1,7 @@
 """The table of projections: those that the projector folds, and those that are folded inline."""
 
 from projections.alerts import Alerts
+from projections.attributes import Attributes
 from projections.budgets import Budgets
 from projections.cache import Cache
 from projections.idempotency import IdempotencyKeys
@@ -10,10 +11,21 @@ from projections.prices import Prices
 from projections.projection import Projection
 from projections.providers import Providers
 from projections.requests import Requests
+from projections.rollups import Rollups
 from projections.routes import Routes
 from projections.usage import Usage
 
-FOLDED: tuple[Projection, ...] = (Budgets(), Usage(), Requests(), Cache(), IdempotencyKeys(), Alerts(), Jobs())
+FOLDED: tuple[Projection, ...] = (
+    Budgets(),
+    Usage(),
+    Rollups(),
+    Attributes(),
+    Requests(),
+    Cache(),
+    IdempotencyKeys(),
+    Alerts(),
+    Jobs(),
+)
 """Folded by the projector."""
 INLINE: tuple[Projection, ...] = (Keys(), Prices(), Providers(), Routes())
 """Folded in the append of their events, so they are never behind the log."""

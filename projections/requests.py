@@ -1,13 +1,9 @@
 """One row for each request: its model, provider, key, time, outcome and cost."""
 
 from collections.abc import Sequence
-from datetime import datetime
-from decimal import Decimal
 from typing import Any, Literal
 
-import asyncpg
 import msgspec
-from msgspec import Struct
 
 from domain.call_origin import Origin
 from domain.errors import BudgetExceeded
@@ -22,10 +18,9 @@ from domain.events import (
     RequestServedFromCache,
     StoredEvent,
 )
-from domain.money import NanoUsd, to_usd
 from domain.pricing import Price
 from domain.tokens import TokenUsage
-from infra.database import Connection, Pool, database_errors
+from infra.database import Connection
 
 Status = Literal["running", "completed", "cached", "failed", "rejected"]
 MAX_PAGE = 200
@@ -61,6 +56,7 @@ _TYPES = {
     "session": "text",
     "agent": "text",
     "client": "text",
+    "first_token_ms": "bigint",
 }
 _JSON = ("price", "metadata")
 
@@ -79,47 +75,11 @@ _MERGE = ", ".join(
         "cost_is_lower_bound = r.cost_is_lower_bound OR excluded.cost_is_lower_bound",
         *(
             f"{name} = coalesce(excluded.{name}, r.{name})"
-            for name in ("latency_ms", "finish_reason", "price", "error_code", "error_message")
+            for name in ("latency_ms", "first_token_ms", "finish_reason", "price", "error_code", "error_message")
         ),
     )
 )
 """The SQL that merges a request's later events into its row."""
-
-
-class RequestView(Struct, frozen=True, kw_only=True, rename="camel"):
-    """A request as `GET /requests` shows it."""
-
-    request_id: str
-    key_id: str
-    at: datetime
-    operation: str
-    model: str
-    provider: str
-    status: Status
-    attempts: int
-    latency_ms: int | None
-    finish_reason: str | None
-    prompt_tokens: int
-    completion_tokens: int
-    cached_prompt_tokens: int
-    tokens_estimated: bool
-    """The provider did not report them: the answer was cut, or came without its usage."""
-    cost: Decimal | None
-    """None: no cost has been recorded, or the model has no price."""
-    cost_is_lower_bound: bool
-    """Something was used that has no known price, and the cost is without it."""
-    assumed_cost: Decimal
-    saved_cost: Decimal
-    price: Price | None
-    error_code: str | None
-    error_message: str | None
-    origin_request_id: str | None
-    """The request whose response was served from the cache, or whose end was given again to its retry."""
-    metadata: dict[str, Any] | None
-    session: str | None
-    """This and what follows: where it came from, as its client says."""
-    agent: str | None
-    client: str | None
 
 
 class Requests:
@@ -147,56 +107,6 @@ class Requests:
             )
 
 
-class Search(Struct, frozen=True, kw_only=True):
-    """A filter for requests. None means any."""
-
-    project_id: str
-    key_id: str | None = None
-    status: Status | None = None
-    model: str | None = None
-    session: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    """Exclusive."""
-    before: str | None = None
-    """The request id at which the last page ended."""
-    limit: int = 50
-
-
-async def search(pool: Pool, filter_: Search) -> list[RequestView]:
-    """Return the requests of a project that match, newest first."""
-    async with database_errors():
-        rows = await pool.fetch(
-            "SELECT *, price::text AS price, metadata::text AS metadata FROM requests WHERE project_id = $1 "
-            "AND ($2::text IS NULL OR key_id = $2) AND ($3::text IS NULL OR status = $3) "
-            "AND ($4::text IS NULL OR model = $4) AND ($5::timestamptz IS NULL OR at >= $5) "
-            "AND ($6::timestamptz IS NULL OR at < $6) AND ($7::text IS NULL OR request_id < $7) "
-            "AND ($8::text IS NULL OR session = $8) ORDER BY request_id DESC LIMIT $9",
-            filter_.project_id,
-            filter_.key_id,
-            filter_.status,
-            filter_.model,
-            filter_.since,
-            filter_.until,
-            filter_.before,
-            filter_.session,
-            filter_.limit,
-        )
-    return [_view(row) for row in rows]
-
-
-async def get_request(pool: Pool, project_id: str, request_id: str) -> RequestView | None:
-    """Return a request of a project; None if the project has no such request."""
-    async with database_errors():
-        row = await pool.fetchrow(
-            "SELECT *, price::text AS price, metadata::text AS metadata FROM requests "
-            "WHERE project_id = $1 AND request_id = $2",
-            project_id,
-            request_id,
-        )
-    return _view(row) if row is not None else None
-
-
 def _changes(stored: StoredEvent) -> dict[str, Any] | None:
     """Return the columns that an event sets in its request's row; None if the event sets none."""
     match stored.event:
@@ -206,6 +116,7 @@ def _changes(stored: StoredEvent) -> dict[str, Any] | None:
                 "provider": event.provider,  # of the target that answered
                 "attempts": event.attempt,
                 "latency_ms": event.latency_ms,
+                "first_token_ms": event.first_token_ms,
                 "finish_reason": event.finish_reason,
                 **_tokens(event.usage),
             }
@@ -293,16 +204,3 @@ def _tokens(usage: TokenUsage) -> dict[str, int]:
         "completion_tokens": usage.completion_tokens,
         "cached_prompt_tokens": usage.cached_prompt_tokens,
     }
-
-
-def _view(row: asyncpg.Record) -> RequestView:
-    cost = row["cost_nano_usd"]
-    plain = (name for name in RequestView.__struct_fields__ if name in row and name not in _JSON)
-    return RequestView(
-        **{name: row[name] for name in plain},
-        cost=to_usd(NanoUsd(cost)) if cost is not None else None,
-        assumed_cost=to_usd(NanoUsd(row["assumed_nano_usd"])),
-        saved_cost=to_usd(NanoUsd(row["saved_nano_usd"])),
-        price=_decode_price(row["price"]) if row["price"] is not None else None,
-        metadata=msgspec.json.decode(row["metadata"]) if row["metadata"] is not None else None,
-    )

@@ -1,6 +1,7 @@
 """Writes how an attempt ended to its request's stream, and replies to the caller and its followers if that ends it."""
 
 import hashlib
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -72,6 +73,8 @@ class AttemptResult(Struct, frozen=True, kw_only=True):
     item_ids: tuple[str, ...] = ()
     output_bytes: int = 0
     """Both: see `RequestCompleted`."""
+    first_output_at_s: float | None = None
+    """When, on the monotonic clock, the first of a stream's output came. None: it came in one piece."""
 
 
 class RecordedBody(Struct, frozen=True, kw_only=True):
@@ -140,6 +143,7 @@ class AttemptRecorder:
             cached_copy=cached_copy,
             kept_copy=kept_copy,
             latency_ms=outcome.latency_ms(ctx.job, now),
+            first_token_ms=outcome.first_token_ms(ctx.job, now, _since(result.first_output_at_s)),
             item_ids=result.item_ids,
             targets=target_fates(ctx.root, ctx.history, ctx.skipped, answered=ctx.target),
         )
@@ -329,6 +333,10 @@ def of_credential(ctx: JobContext, event: _OfAttempt) -> _OfAttempt:
     """The event of an attempt with the name of the credential that it was made with, if there are several."""
     credential = ctx.prepared.call.credential
     return replace(event, credential=credential.name) if credential is not None and credential.name else event
+
+
+def _since(at_s: float | None) -> float | None:
+    return None if at_s is None else time.monotonic() - at_s
 
 
 def _unless_overtaken(

@@ -46,6 +46,7 @@ def completed(
     answer_digest: bytes,
     cached_copy: CachedCopy | None,
     latency_ms: int,
+    first_token_ms: int | None = None,
     output_bytes: int = 0,
     kept_copy: KeptCopy | None = None,
     item_ids: tuple[str, ...] = (),
@@ -59,6 +60,7 @@ def completed(
         finish_reason=sanitize_identifier(finish_reason) if finish_reason is not None else None,
         usage=usage,
         latency_ms=latency_ms,
+        first_token_ms=first_token_ms,
         request_bytes=request_bytes,
         answer_bytes=answer_bytes,
         output_bytes=output_bytes,
@@ -193,3 +195,11 @@ def request_failed(
 def latency_ms(job: Job, now: datetime) -> int:
     """Count whole milliseconds since admission, never negative (clocks of two machines differ)."""
     return max(0, round(now.timestamp() * 1000) - job.admitted_at_ms)
+
+
+def first_token_ms(job: Job, now: datetime, since_s: float | None) -> int | None:
+    """Count whole milliseconds from admission to the first output of a stream, which came `since_s` ago.
+
+    None: it came in one piece.
+    """
+    return None if since_s is None else max(0, latency_ms(job, now) - round(since_s * 1000))

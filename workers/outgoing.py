@@ -62,6 +62,8 @@ class OutgoingStream:
         self.size_bytes = 0
         self.parts = 0
         self.unseen = UnseenTime(time.monotonic())
+        self.first_output_at_s: float | None = None
+        """When, on the monotonic clock, the first of the output came. None: nothing of it has."""
 
     async def send(self, part: bytes) -> None:
         """Send the next part, unless it is empty, once there is room for it.

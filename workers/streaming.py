@@ -7,7 +7,9 @@ its provider or because nothing waits for it any more, is costed by what was rec
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import closing, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
+
+from msgspec.structs import replace
 
 from domain.dialects.codec import UNSHARED_FINISHES, Codec, RenderOptions, StreamReader, StreamSummary
 from domain.dialects.errors import StreamFailed, UnreadableResponse
@@ -87,7 +89,7 @@ class StreamedAttempts:
         began_s = time.monotonic()
         reach("worker.before_call")
         ctx.attempt_watch.calling()
-        with self._progress.of(job, ctx.claim, relay.reader) if self._progress is not None else nullcontext():
+        with self._reported(ctx, relay):
             try:
                 error = await ctx.cancellation.or_cancelled(self._relay(ctx, relay, outgoing, limits))
             except ClientDisconnected as disconnected:
@@ -96,6 +98,7 @@ class StreamedAttempts:
         reach("worker.after_stream")
         unseen = outgoing.unseen if job.choices == 1 else UnseenTime(began_s)
         result = attempt_result(relay.reader, job, unseen.until(time.monotonic()))
+        result = replace(result, first_output_at_s=outgoing.first_output_at_s)
         if error is not None:
             await self._recorder.record_partial(ctx, result.usage, error, result.extras)
             return
@@ -114,6 +117,19 @@ class StreamedAttempts:
             job.reply_to, ctx.claim.attempt, outgoing.digest(), receipt, parts=outgoing.parts
         )
         reach("worker.after_commit")
+
+    def _reported(self, ctx: JobContext, relay: Relay) -> AbstractContextManager[None]:
+        """Report how far the attempt is, until the block ends."""
+        if self._progress is None:
+            return nullcontext()
+        codec, credential = ctx.prepared.translation.provider, ctx.prepared.call.credential
+        return self._progress.of(
+            ctx.job,
+            ctx.claim,
+            relay.reader,
+            is_kept=codec is not None and codec.keeps_response(ctx.prepared.content),
+            credential=credential.name if credential is not None else None,
+        )
 
     async def _relay(
         self, ctx: JobContext, relay: Relay, outgoing: OutgoingStream, limits: CallLimits
@@ -264,7 +280,10 @@ async def _send_batches(relay: Relay, batches: AsyncIterator[list[SseEvent]], ou
         try:
             relay.take(batch, sent)
         finally:
-            outgoing.unseen.saw(time.monotonic(), relay.reader.writing_run)
+            now_s = time.monotonic()
+            outgoing.unseen.saw(now_s, relay.reader.writing_run)
+            if outgoing.first_output_at_s is None and relay.reader.received_output_bytes:
+                outgoing.first_output_at_s = now_s
             part = sent[0] if len(sent) == 1 else b"".join(sent)
             batch.clear()  # a caller that reads slowly may hold up the part for minutes
             sent.clear()

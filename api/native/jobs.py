@@ -32,8 +32,8 @@ from api.native.job_shapes import (
     batch_out,
     job_out,
 )
-from api.native.usage import visible_key
 from api.native.validation import declared_query
+from api.report_scope import visible_key
 from api.requests import HttpRequest, id_in_path
 from api.services import Services
 from domain.errors import InvalidRequest, NotFound, Unavailable

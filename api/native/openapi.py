@@ -3,10 +3,11 @@ make: msgspec's own schemas, and the failures and headers that all operations ha
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
 import msgspec
+from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import (
     Components,
     OpenAPI,
@@ -118,7 +119,31 @@ def one_of(*kinds: type[Struct]) -> RawSchema:
     return RawSchema({"anyOf": [_schema(kind).to_schema() for kind in kinds]})
 
 
-def complete(document: OpenAPI, schemas: MsgspecSchemas) -> None:
+@dataclass(kw_only=True)
+class NativeDocuments(OpenAPIConfig):
+    """Litestar's configuration, for a document that `schemas` complete once it is written."""
+
+    schemas: MsgspecSchemas
+
+    def to_openapi_schema(self) -> OpenAPI:
+        """Return the document, before Litestar adds the operations."""
+        return _NativeDocument(super().to_openapi_schema(), self.schemas)
+
+
+class _NativeDocument(OpenAPI):
+    """The document. Making it takes half of an application's start, and few processes are asked for it."""
+
+    def __init__(self, document: OpenAPI, schemas: MsgspecSchemas) -> None:
+        super().__init__(**{field.name: getattr(document, field.name) for field in fields(document)})
+        self._schemas = schemas
+
+    def to_schema(self) -> dict[str, Any]:
+        """Complete the document, and return it as it is written. Litestar keeps what this returns."""
+        _complete(self, self._schemas)
+        return super().to_schema()
+
+
+def _complete(document: OpenAPI, schemas: MsgspecSchemas) -> None:
     """Add the failures, the headers and the components."""
     for path, operation in _operations(document):
         responses = operation.responses = operation.responses or {}

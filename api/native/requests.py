@@ -11,32 +11,45 @@ from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
 from api.authentication import Caller
-from api.guards import requires_key
+from api.guards import requires_key_or_operator
 from api.native.envelope import Success
-from api.native.usage import visible_key
+from api.native.openapi import KEY_OR_MASTER_KEY
 from api.native.validation import declared_query
-from api.requests import id_in_path, in_utc
+from api.report_scope import DOLLARS_PATTERN, METADATA_PATTERN, asked_dollars, asked_metadata, visible_scope
+from api.requests import HttpRequest, id_in_path, in_utc
 from api.services import Services
 from domain.errors import InvalidRequest, NotFound
 from domain.events import StoredEvent, request_stream
 from projections.freshness import wait_until_folded
+from projections.reports.charges import Charge, charges_of
+from projections.reports.requests import MAX_PAGE, RequestView, Search, get_request, search
 from projections.request_attempts import AttemptView, attempts_of, targets_of
-from projections.requests import MAX_PAGE, RequestView, Search, Status, get_request, search
+from projections.requests import Status
 
 Moment = Annotated[str | None, QueryParameter(format="date-time")]
 """RFC 3339. A text here: in a query msgspec would take `0.5` for half a second after 1970."""
 
 
 class RequestsQuery(Struct, frozen=True, kw_only=True):
-    """Selects requests; `before` is the last id of the previous page."""
+    """Selects requests; `before` is the last id of the previous page, `after` an id that they are newer than."""
 
     key_id: Annotated[str | None, QueryParameter(name="keyId")] = None
+    project_id: Annotated[str | None, QueryParameter(name="projectId")] = None
     status: FromQuery[Status | None] = None
     model: FromQuery[str | None] = None
+    provider: FromQuery[str | None] = None
+    operation: FromQuery[str | None] = None
     session: FromQuery[str | None] = None
+    error_code: Annotated[str | None, QueryParameter(name="errorCode")] = None
+    min_cost: Annotated[str | None, QueryParameter(name="minCost", schema_extra={"pattern": DOLLARS_PATTERN})] = None
+    """In US dollars."""
+    min_latency_ms: Annotated[int | None, QueryParameter(name="minLatencyMs", ge=0, le=2**53)] = None
+    metadata: Annotated[str | None, QueryParameter(schema_extra={"pattern": METADATA_PATTERN})] = None
+    """`NAME=VALUE`."""
     since: Moment = None
     until: Moment = None
     before: FromQuery[str | None] = None
+    after: FromQuery[str | None] = None
     limit: Annotated[int, QueryParameter(ge=1, le=MAX_PAGE)] = 50
 
 
@@ -57,6 +70,8 @@ class RequestDetailOut(RequestView, frozen=True, kw_only=True, rename="camel"):
     """Its plan and what became of it; empty: it has one target, or it has not ended."""
     tries: list[AttemptView]
     """Its attempts that have ended."""
+    charges: list[Charge]
+    """What it cost, line by line: of each attempt that was charged."""
     events: list[Any]
 
 
@@ -71,25 +86,33 @@ class RequestPageOut(Struct, kw_only=True):
     "/requests",
     summary="What was asked",
     operation_id="ApiV1RequestsPage",
-    guards=[requires_key, declared_query],
+    guards=[requires_key_or_operator, declared_query],
     dependencies={"wanted": Provide(RequestsQuery, sync_to_thread=False)},
+    security=KEY_OR_MASTER_KEY,
 )
 async def list_requests(
-    wanted: NamedDependency[RequestsQuery], caller: NamedDependency[Caller], services: NamedDependency[Services]
+    request: HttpRequest, wanted: NamedDependency[RequestsQuery], services: NamedDependency[Services]
 ) -> Success[RequestPageOut]:
-    """List requests, newest first; a member sees its own key's."""
-    await wait_until_folded(services.pool, "requests", project_id=caller.project_id)
+    """List requests, newest first; a member sees its own key's, the operator those of every project."""
+    scope = visible_scope(_caller(request), wanted.project_id, wanted.key_id)
+    await wait_until_folded(services.pool, "requests", project_id=scope.project_id)
     page = await search(
         services.pool,
         Search(
-            project_id=caller.project_id,
-            key_id=visible_key(caller, wanted.key_id),
+            scope=scope,
             status=wanted.status,
             model=wanted.model,
+            provider=wanted.provider,
+            operation=wanted.operation,
             session=wanted.session,
+            error_code=wanted.error_code,
             since=moment_of(wanted.since, "since"),
             until=moment_of(wanted.until, "until"),
+            min_cost_nano_usd=asked_dollars(wanted.min_cost, "minCost"),
+            min_latency_ms=wanted.min_latency_ms,
+            metadata=asked_metadata(wanted.metadata),
             before=wanted.before,
+            after=wanted.after,
             limit=wanted.limit,
         ),
     )
@@ -101,27 +124,38 @@ async def list_requests(
     "/requests/{request_id:str}",
     summary="One request, event by event",
     operation_id="ApiV1RequestsRequestIdOne",
-    guards=[requires_key],
+    guards=[requires_key_or_operator],
+    security=KEY_OR_MASTER_KEY,
 )
 async def get_one_request(
-    request_id: FromPath[str], caller: NamedDependency[Caller], services: NamedDependency[Services]
+    request: HttpRequest, request_id: FromPath[str], services: NamedDependency[Services]
 ) -> Success[RequestDetailOut]:
-    """Show a request and every event of it."""
-    await wait_until_folded(services.pool, "requests", project_id=caller.project_id)
-    view = await get_request(services.pool, caller.project_id, id_in_path(request_id))
-    if view is None or visible_key(caller, None) not in (None, view.key_id):
+    """Show a request, its charges line by line, and every event of it."""
+    scope = visible_scope(_caller(request), None, None)
+    await wait_until_folded(services.pool, "requests", project_id=scope.project_id)
+    view = await get_request(services.pool, scope, id_in_path(request_id))
+    if view is None:
         raise NotFound("there is no such request here")
     events = await services.log.read_stream(request_stream(request_id))
     fields = {name: getattr(view, name) for name in RequestView.__struct_fields__}
     targets = [TargetOut(**asdict(fate)) for fate in targets_of(events)]
     return Success(
         data=RequestDetailOut(
-            **fields, targets=targets, tries=attempts_of(events), events=[_event_out(stored) for stored in events]
+            **fields,
+            targets=targets,
+            tries=attempts_of(events),
+            charges=charges_of(events),
+            events=[_event_out(stored) for stored in events],
         )
     )
 
 
 HANDLERS = (list_requests, get_one_request)
+
+
+def _caller(request: HttpRequest) -> Caller | None:
+    """None is the operator."""
+    return request.user if isinstance(request.user, Caller) else None
 
 
 def moment_of(text: str | None, field: str) -> datetime | None:

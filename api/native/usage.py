@@ -1,6 +1,6 @@
 """`/usage`: usage, costs, and what remains of the budgets. Includes every answer that was already sent."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Annotated
 
 from litestar import get
@@ -9,32 +9,55 @@ from litestar.params import QueryParameter
 from msgspec import Struct
 
 from api.authentication import Caller
-from api.guards import requires_key
+from api.guards import requires_key, requires_key_or_operator
 from api.native.envelope import Success
+from api.native.openapi import KEY_OR_MASTER_KEY
 from api.native.validation import declared_query
+from api.overview import Overview, overview_of
+from api.report_scope import MAX_DAYS, asked_window, visible_key, visible_scope
+from api.requests import HttpRequest, id_in_path
 from api.services import Services
-from domain.budget import PERIODS, Scope, day_of
-from domain.errors import Forbidden, InvalidRequest
+from domain.budget import PERIODS, day_of
+from domain.budget import Scope as BudgetScope
 from domain.money import NanoUsd
 from infra.database import Pool
 from projections import keys
+from projections.attributes import METADATA_PREFIX
 from projections.budgets import BudgetStatus, balance_of, status
 from projections.freshness import wait_until_folded
-from projections.usage_reports import GROUPS, METADATA_PREFIX, ORIGINS, CostReport, UsageStats, cost_report, usage_stats
+from projections.reports.costs import CostReport, cost_report
+from projections.reports.scope import Window
+from projections.reports.sources import GROUPS, ORIGINS, is_group
+from projections.reports.usage import UsageReport, UsageStats, usage_report, usage_stats
+from projections.scope import Scope
 
-MAX_DAYS = 3_660
-_GROUP_BY = f"^({'|'.join([*GROUPS, *ORIGINS])}|metadata\\.[^\\x00]+)$"
+FOLDED_FOR_GROUPS = ("usage", "rollups", "attributes")
+"""The projections that a report by groups reads."""
+_ONE = "|".join([*GROUPS, *ORIGINS])
+_METADATA = r"metadata\.[^\x00]+"
+_GROUP_BY = f"^({_ONE}|{_METADATA})(,({_ONE}|{_METADATA}))?$"
 
 
 class StatsQuery(Struct, frozen=True, kw_only=True):
-    """`days` counts today; `keyId` narrows an admin's view."""
+    """`days` counts today; `from` and `to` are UTC days, both included. `keyId` narrows an admin's view, `projectId`
+    the operator's.
+    """
 
-    days: Annotated[int, QueryParameter(ge=1, le=MAX_DAYS)] = 30
+    days: Annotated[int | None, QueryParameter(ge=1, le=MAX_DAYS)] = None
+    first: Annotated[str | None, QueryParameter(name="from", format="date")] = None
+    last: Annotated[str | None, QueryParameter(name="to", format="date")] = None
+    key_id: Annotated[str | None, QueryParameter(name="keyId")] = None
+    project_id: Annotated[str | None, QueryParameter(name="projectId")] = None
+
+
+class BudgetQuery(Struct, frozen=True, kw_only=True):
+    """`keyId`: another key of an admin's project."""
+
     key_id: Annotated[str | None, QueryParameter(name="keyId")] = None
 
 
 class CostsQuery(StatsQuery, frozen=True, kw_only=True):
-    """Adds the group by which costs are broken down."""
+    """Adds the group by which costs are broken down, or two."""
 
     group_by: Annotated[str, QueryParameter(name="groupBy", schema_extra={"pattern": _GROUP_BY})] = "model"
 
@@ -63,39 +86,68 @@ class BudgetOut(BudgetWindowsOut, kw_only=True):
     "/usage/stats",
     summary="Usage over days",
     operation_id="ApiV1UsageStatsStats",
-    guards=[requires_key, declared_query],
+    guards=[requires_key_or_operator, declared_query],
     dependencies={"period": Provide(StatsQuery, sync_to_thread=False)},
+    security=KEY_OR_MASTER_KEY,
 )
 async def get_usage(
-    period: NamedDependency[StatsQuery], caller: NamedDependency[Caller], services: NamedDependency[Services]
+    request: HttpRequest, period: NamedDependency[StatsQuery], services: NamedDependency[Services]
 ) -> Success[UsageStats]:
-    """Show totals and days; a member sees its own key, an admin the project."""
-    await wait_until_folded(services.pool, "usage", project_id=caller.project_id)
-    first, last = _span(period)
-    key_id = visible_key(caller, period.key_id)
-    return Success(data=await usage_stats(services.pool, caller.project_id, key_id, first, last))
+    """Show totals and days; a member sees its own key, an admin the project, the operator every project."""
+    scope, window = await _asked(request, services, period, "rollups")
+    return Success(data=await usage_stats(services.pool, scope, window))
 
 
 @get(
     "/usage/costs",
     summary="Costs over days, broken down",
     operation_id="ApiV1UsageCostsCosts",
-    guards=[requires_key, declared_query],
+    guards=[requires_key_or_operator, declared_query],
     dependencies={"period": Provide(CostsQuery, sync_to_thread=False)},
+    security=KEY_OR_MASTER_KEY,
 )
 async def get_costs(
-    period: NamedDependency[CostsQuery], caller: NamedDependency[Caller], services: NamedDependency[Services]
+    request: HttpRequest, period: NamedDependency[CostsQuery], services: NamedDependency[Services]
 ) -> Success[CostReport]:
-    """Show costs by model, provider, key, day, operation, session, agent, client or a name in the metadata."""
-    group_by = period.group_by
-    by_metadata = group_by.startswith(METADATA_PREFIX) and len(group_by) > len(METADATA_PREFIX)
-    if group_by not in GROUPS and group_by not in ORIGINS and not by_metadata:
-        allowed = ", ".join([*GROUPS, *ORIGINS])
-        raise InvalidRequest(f"`groupBy` is {group_by!r}: allowed are {allowed} and metadata.NAME", field="groupBy")
-    await wait_until_folded(services.pool, "usage", "requests", project_id=caller.project_id)
-    first, last = _span(period)
-    key_id = visible_key(caller, period.key_id)
-    return Success(data=await cost_report(services.pool, caller.project_id, key_id, first, last, group_by))
+    """Show costs by model, provider, key, project, day, hour, operation, session, agent, client or a name in the
+    metadata, or by two of them with a comma in between.
+    """
+    groups = asked_groups(period.group_by)
+    scope, window = await _asked(request, services, period, *FOLDED_FOR_GROUPS)
+    return Success(data=await cost_report(services.pool, scope, window, groups))
+
+
+@get(
+    "/usage/report",
+    summary="Usage by groups, beside the time before",
+    operation_id="ApiV1UsageReportReport",
+    guards=[requires_key_or_operator, declared_query],
+    dependencies={"period": Provide(CostsQuery, sync_to_thread=False)},
+    security=KEY_OR_MASTER_KEY,
+)
+async def get_report(
+    request: HttpRequest, period: NamedDependency[CostsQuery], services: NamedDependency[Services]
+) -> Success[UsageReport]:
+    """Show all figures of each group, with those of the days before: requests, tokens, money, durations, errors."""
+    groups = asked_groups(period.group_by)
+    scope, window = await _asked(request, services, period, *FOLDED_FOR_GROUPS)
+    return Success(data=await usage_report(services.pool, scope, window, groups))
+
+
+@get(
+    "/usage/overview",
+    summary="What is spent, and whether something is wrong",
+    operation_id="ApiV1UsageOverviewOverview",
+    guards=[requires_key_or_operator, declared_query],
+    dependencies={"period": Provide(StatsQuery, sync_to_thread=False)},
+    security=KEY_OR_MASTER_KEY,
+)
+async def get_overview(
+    request: HttpRequest, period: NamedDependency[StatsQuery], services: NamedDependency[Services]
+) -> Success[Overview]:
+    """Show what is spent today and this month and will be by their ends, every cap, errors, alerts, what is away."""
+    scope, window = await _asked(request, services, period, "rollups", "budgets", "alerts")
+    return Success(data=await overview_of(services, scope, window))
 
 
 @get(
@@ -103,14 +155,19 @@ async def get_costs(
     summary="The key's budget",
     operation_id="ApiV1UsageBudgetBudget",
     guards=[requires_key, declared_query],
+    dependencies={"asked": Provide(BudgetQuery, sync_to_thread=False)},
 )
-async def get_budget(caller: NamedDependency[Caller], services: NamedDependency[Services]) -> Success[BudgetOut]:
-    """Show what of the calling key's budget is spent, assumed, held and left."""
-    pool = services.pool
-    await wait_until_folded(pool, "budgets", project_id=caller.project_id)
-    today, settings, project_id = day_of(datetime.now(UTC)), caller.settings, caller.project_id
+async def get_budget(
+    asked: NamedDependency[BudgetQuery], caller: NamedDependency[Caller], services: NamedDependency[Services]
+) -> Success[BudgetOut]:
+    """Show what of the calling key's budget, or of another key's, is spent, assumed, held and left."""
+    pool, project_id, today = services.pool, caller.project_id, day_of(datetime.now(UTC))
+    key_id, settings = visible_key(caller, asked.key_id) or caller.key_id, caller.settings
+    if key_id != caller.key_id:
+        settings = (await services.accounts.key(project_id, id_in_path(key_id))).settings
+    await wait_until_folded(pool, "budgets", project_id=project_id)
     key_limits = (settings.daily_budget_nano_usd, settings.monthly_budget_nano_usd)
-    key_windows = await _windows(pool, "key", caller.key_id, today, key_limits)
+    key_windows = await _windows(pool, "key", key_id, today, key_limits)
     project = await keys.project(pool, project_id)
     assert project is not None, "a key has a project"
     project_limits = (project.daily_budget_nano_usd, project.monthly_budget_nano_usd)
@@ -121,11 +178,11 @@ async def get_budget(caller: NamedDependency[Caller], services: NamedDependency[
     return Success(data=BudgetOut(daily=key_windows.daily, monthly=key_windows.monthly, project=windows))
 
 
-HANDLERS = (get_usage, get_costs, get_budget)
+HANDLERS = (get_usage, get_costs, get_report, get_overview, get_budget)
 
 
 async def _windows(
-    pool: Pool, scope: Scope, scope_id: str, today: date, limits: tuple[NanoUsd | None, NanoUsd | None]
+    pool: Pool, scope: BudgetScope, scope_id: str, today: date, limits: tuple[NanoUsd | None, NanoUsd | None]
 ) -> BudgetWindowsOut:
     daily, monthly = [
         status(limit, await balance_of(pool, scope, scope_id, period, today), period, today)
@@ -134,20 +191,25 @@ async def _windows(
     return BudgetWindowsOut(daily=daily, monthly=monthly)
 
 
-def visible_key(caller: Caller, key_id: str | None) -> str | None:
-    """The key whose figures the caller sees; None for the whole project.
+def asked_groups(text: str) -> tuple[str, ...]:
+    """Read one group, or two with a comma in between.
 
     Raises:
-        Forbidden: a member asks for another key's.
+        InvalidRequest: there are more.
 
     """
-    if caller.settings.role == "admin":
-        return key_id
-    if key_id not in (None, caller.key_id):
-        raise Forbidden("`keyId`: a key with the role member sees itself only")
-    return caller.key_id
+    first, comma, second = text.partition(",")
+    if first.startswith(METADATA_PREFIX) and not is_group(second):  # its name may have commas
+        return (text,)
+    return (first, second) if comma else (first,)
 
 
-def _span(query: StatsQuery) -> tuple[date, date]:
-    today = day_of(datetime.now(UTC))
-    return today - timedelta(days=query.days - 1), today
+async def _asked(
+    request: HttpRequest, services: Services, query: StatsQuery, *projections: str
+) -> tuple[Scope, Window]:
+    """What the request asks for and may see, as soon as these projections have it."""
+    caller = request.user if isinstance(request.user, Caller) else None
+    scope = visible_scope(caller, query.project_id, query.key_id)
+    window = asked_window(query.days, query.first, query.last)
+    await wait_until_folded(services.pool, *projections, project_id=scope.project_id)
+    return scope, window

@@ -242,6 +242,7 @@ class Past:
                 finish_reason="stop",
                 usage=usage,
                 latency_ms=latency_ms,
+                first_token_ms=latency_ms // 3 if kind == 7 else None,
                 request_bytes=1,
                 answer_bytes=2,
                 answer_digest="00",

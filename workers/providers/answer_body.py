@@ -17,9 +17,9 @@ from workers.providers.provider import ProviderCall
 
 MAX_ANSWER_BYTES = 128 * 1024 * 1024
 """2,048 embeddings of 1,536 dimensions take about 100 MB, as OpenAI writes them."""
-FEED_BYTES = 32 * 1024
-"""Of a stream, read as events at a time. A socket may give eight times as much at once, whose events take a megabyte:
-they are made when those before them have been sent on, and other streams have their turn between.
+PIECE_BYTES = 32 * 1024
+"""Read at a time. A socket may give eight times as much at once, whose events take a megabyte: they are made when those
+before them have been sent on, and other streams have their turn between.
 """
 TURN_PIECE_BYTES = 4 * 1024
 """A piece of a stream that is this large waits for a turn of the event loop. Providers send a few hundred bytes."""
@@ -72,10 +72,10 @@ async def _pieces(
 ) -> AsyncGenerator[bytes, None]:
     """The pieces of an answer's body, within the call's limits."""
     if first_byte_at is None and call.idle_s is None:
-        async for data in response.content.iter_any():
+        async for data in response.content.iter_chunked(PIECE_BYTES):
             yield data
         return
-    pieces, until, limit = aiter(response.content.iter_any()), first_byte_at, FIRST_BYTE
+    pieces, until, limit = aiter(response.content.iter_chunked(PIECE_BYTES)), first_byte_at, FIRST_BYTE
     while True:
         try:
             async with time_limit(until, limit):
@@ -106,14 +106,12 @@ async def events_of(
         async for data in _to_the_last(response, call, first_byte_at):
             size += len(data)
             _check_size(size, call.identity.provider)
-            for start in range(0, len(data), FEED_BYTES):
-                piece = data[start : start + FEED_BYTES]
-                if len(piece) >= TURN_PIECE_BYTES:
-                    await turns.take()
-                if events := parser.feed(piece):
-                    size_bytes = sum([len(event.raw) for event in events])
-                    if events := await offload(size_bytes, stream_filter.take, events):
-                        yield events
+            if len(data) >= TURN_PIECE_BYTES:
+                await turns.take()
+            if events := parser.feed(data):
+                size_bytes = sum([len(event.raw) for event in events])
+                if events := await offload(size_bytes, stream_filter.take, events):
+                    yield events
         if parser.rest() and (events := stream_filter.take(parser.feed(b"\n\n"))):
             yield events
     except (aiohttp.ClientError, TimeoutError, ProviderLost):

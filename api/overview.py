@@ -1,0 +1,112 @@
+"""What a reader wants to know first: what is spent and will be, how full every cap is, and what is wrong."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from msgspec import Struct
+
+from api.readiness import Findings
+from api.services import Services
+from infra.database import Pool
+from projections.reports.alerts import Alert, ErrorCount, errors_by_code, last_alerts
+from projections.reports.costs import named_sums
+from projections.reports.figures import Figures, dollars
+from projections.reports.labels import labels_of
+from projections.reports.money import Cap, Spend, caps, spends
+from projections.reports.scope import Window
+from projections.reports.usage import Span, span, totals
+from projections.scope import Scope
+
+MAX_TOP = 5
+_PARTS = ("postgresql", "nats", "migrations", "projector")
+
+
+class Top(Struct, kw_only=True, rename="camel"):
+    """One of those with the highest costs."""
+
+    id: str
+    name: str
+    requests: int
+    cost: Decimal
+
+
+class Away(Struct, kw_only=True):
+    """Something that does not work at the moment."""
+
+    what: str
+    """`postgresql`, `nats`, `migrations`, `projector`, `quarantine`, or `provider/model`."""
+    state: str
+
+
+class Overview(Struct, kw_only=True, rename="camel"):
+    """The state of a scope, and its usage in a window beside the one before."""
+
+    today: Spend
+    month: Spend
+    caps: list[Cap]
+    """The fullest first, at most 100."""
+    period: Span
+    totals: Figures
+    previous_totals: Figures
+    """Of the window of the same length before."""
+    errors: list[ErrorCount]
+    top_projects: list[Top]
+    """Empty for a reader of one project."""
+    top_models: list[Top]
+    top_keys: list[Top]
+    alerts: list[Alert]
+    """Raised in the window, the newest first."""
+    away: list[Away]
+    """Of the gateway itself, for the operator alone; providers as far as the reader's calls may go to them."""
+
+
+async def overview_of(services: Services, scope: Scope, window: Window) -> Overview:
+    """Return the overview of a scope.
+
+    Raises:
+        Unavailable: the database is away.
+
+    """
+    pool, now = services.pool, datetime.now(UTC)
+    spent = await spends(pool, scope, now)
+    return Overview(
+        today=spent.today,
+        month=spent.month,
+        caps=await caps(pool, scope, now),
+        period=span(window),
+        totals=await totals(pool, scope, window),
+        previous_totals=await totals(pool, scope, window.before()),
+        errors=await errors_by_code(pool, scope, window),
+        top_projects=await _top(pool, scope, window, "project") if scope.project_id is None else [],
+        top_models=await _top(pool, scope, window, "model"),
+        top_keys=await _top(pool, scope, window, "key"),
+        alerts=await last_alerts(pool, scope, window.moments()[0]),
+        away=await _away(services, scope),
+    )
+
+
+async def _top(pool: Pool, scope: Scope, window: Window, group: str) -> list[Top]:
+    lines = (await named_sums(pool, scope, window, (group,)))[:MAX_TOP]
+    ids = [line.values[0] for line in lines]
+    names = await labels_of(pool, keys=ids if group == "key" else (), project_ids=ids if group == "project" else ())
+    return [
+        Top(
+            id=line.values[0],
+            name=names.get(line.values[0], line.values[0]),
+            requests=sum(line.sums[f"{end}_requests"] for end in ("completed", "cached", "failed")),
+            cost=dollars(line.sums["cost_nano_usd"]),
+        )
+        for line in lines
+    ]
+
+
+async def _away(services: Services, scope: Scope) -> list[Away]:
+    found: list[Away] = []
+    if scope.project_id is None:
+        findings: Findings = await services.readiness.findings()
+        states = ((part, getattr(findings, part)) for part in _PARTS)
+        found = [Away(what=part, state=state) for part, state in states if state != "ok"]
+        if findings.quarantined_projects:
+            found.append(Away(what="quarantine", state=f"{findings.quarantined_projects} projects"))
+    targets = services.provider_health.open_circuits(scope.project_id)
+    return found + [Away(what=target, state="open") for target in targets]

@@ -1,0 +1,211 @@
+"""Which table has the sums of a question in the fewest rows, and the statements that read them.
+
+A question has groups and a scope. `usage_rollups` has usage by key, or by operation, provider and model, by hour or
+day; both at once are in `usage_daily` alone, by day. What callers say is in `usage_attributes`, by day and key.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import date, datetime
+from typing import Any, TypeAlias
+
+from msgspec import Struct
+from sqlalchemy import ColumnElement, FromClause, Numeric, Select, and_, cast, func, literal_column, select, true
+from sqlalchemy.types import BigInteger
+
+from domain.call_origin import Origin
+from domain.errors import InvalidRequest
+from infra.database import Pool
+from infra.statements import fetch
+from projections.attributes import KEPT, METADATA_PREFIX
+from projections.reports.figures import Durations
+from projections.reports.scope import Window
+from projections.reports.tables import (
+    usage_attribute_values,
+    usage_attributes,
+    usage_daily,
+    usage_durations,
+    usage_rollups,
+)
+from projections.rollups import Period
+from projections.scope import Scope
+from projections.sums import SUMS
+
+GROUPS = ("model", "provider", "key", "day", "hour", "operation", "project")
+"""What usage can be grouped by. `ORIGINS` and `metadata.NAME` are possible too."""
+ORIGINS: tuple[str, ...] = Origin.__struct_fields__
+MAX_GROUPS = 2
+MAX_HOURLY_DAYS = 8
+"""The longest window by hour."""
+
+_ASKED = frozenset({"model", "provider", "operation"})
+_TIMES = frozenset({"day", "hour"})
+_BESIDE_ATTRIBUTES = frozenset({"day", "key", "project"})
+_ALL: ColumnElement[str] = literal_column("''")
+"""A constant in the text, so that the indexes of one kind of row are used."""
+
+Group: TypeAlias = tuple[Any, ...]
+"""The values of the groups. Of an attribute: its value as JSON, None for the others."""
+
+
+class Source(Struct, frozen=True):
+    """A table with conditions and the columns of the groups; `durations` likewise, None if it has none."""
+
+    table: FromClause
+    conditions: tuple[ColumnElement[bool], ...]
+    columns: tuple[ColumnElement[Any], ...]
+    sums: tuple[str, ...] = SUMS
+    durations: "Source | None" = None
+
+
+def is_attribute(group: str) -> bool:
+    """True for what callers say of their requests."""
+    return group in ORIGINS or (group.startswith(METADATA_PREFIX) and len(group) > len(METADATA_PREFIX))
+
+
+def is_group(group: str) -> bool:
+    """True for what usage can be grouped by."""
+    return group in GROUPS or is_attribute(group)
+
+
+def check_groups(groups: Sequence[str], window: Window, field: str = "groupBy") -> None:
+    """Check that usage can be grouped so.
+
+    Raises:
+        InvalidRequest: why not.
+
+    """
+    for group in groups:
+        if not is_group(group):
+            allowed = ", ".join([*GROUPS, *ORIGINS])
+            raise InvalidRequest(f"`{field}` is {group!r}: allowed are {allowed} and metadata.NAME", field=field)
+    if len(set(groups)) < len(groups) or set(groups) >= _TIMES or len(groups) > MAX_GROUPS:
+        raise InvalidRequest(f"`{field}`: usage is grouped by one or two groups, and by time once", field=field)
+    said = [group for group in groups if is_attribute(group)]
+    if (said and not set(groups) - set(said) <= _BESIDE_ATTRIBUTES) or len(said) > 1:
+        raise InvalidRequest(
+            f"`{field}`: {said[0]} can be grouped further by {', '.join(sorted(_BESIDE_ATTRIBUTES))}", field=field
+        )
+    if "hour" in groups and window.days > MAX_HOURLY_DAYS:
+        raise InvalidRequest(f"`{field}`: by hour, at most {MAX_HOURLY_DAYS} days can be shown", field=field)
+
+
+def source_of(scope: Scope, window: Window, groups: Sequence[str], field: str = "groupBy") -> Source:
+    """Return where the sums of these groups are.
+
+    Raises:
+        InvalidRequest: nowhere.
+
+    """
+    check_groups(groups, window, field)
+    said = next((group for group in groups if is_attribute(group)), None)
+    if said is not None:
+        return _attributes(scope, window, groups, said)
+    is_by_key = scope.key_id is not None or "key" in groups
+    if is_by_key and _ASKED & set(groups):
+        if "hour" in groups:
+            raise InvalidRequest(f"`{field}`: by hour, usage of keys is not told apart further", field=field)
+        return _daily(scope, window, groups)
+    return _rollups(scope, window, groups, is_by_key=is_by_key)
+
+
+def _daily(scope: Scope, window: Window, groups: Sequence[str]) -> Source:
+    table = usage_daily.c
+    conditions = [table.day.between(window.first, window.last), *_of_scope(usage_daily, scope)]
+    names = {"key": "key_id", "project": "project_id"}
+    return Source(usage_daily, tuple(conditions), tuple(table[names.get(group, group)] for group in groups))
+
+
+def _rollups(scope: Scope, window: Window, groups: Sequence[str], *, is_by_key: bool) -> Source:
+    period: Period = "hour" if "hour" in groups else "day"
+    begins, ends = window.moments()
+    names = {"key": "key_id", "project": "project_id", "day": "starts_at", "hour": "starts_at"}
+
+    def of(table: Any) -> tuple[tuple[ColumnElement[bool], ...], tuple[ColumnElement[Any], ...]]:
+        c = table.c
+        conditions = [c.period == literal_column(f"'{period}'"), c.starts_at >= begins, c.starts_at < ends]
+        conditions.append(c.key_id != _ALL if is_by_key else c.key_id == _ALL)
+        if scope.key_id is not None:
+            conditions.append(c.key_id == scope.key_id)
+        if scope.project_id is not None:
+            conditions.append(c.project_id == scope.project_id)
+        else:
+            conditions.append(c.project_id != _ALL if is_by_key or "project" in groups else c.project_id == _ALL)
+        return tuple(conditions), tuple(c[names.get(group, group)] for group in groups)
+
+    return Source(usage_rollups, *of(usage_rollups), durations=Source(usage_durations, *of(usage_durations)))
+
+
+def _attributes(scope: Scope, window: Window, groups: Sequence[str], said: str) -> Source:
+    a, v = usage_attributes.c, usage_attribute_values.c
+    joined = usage_attributes.outerjoin(
+        usage_attribute_values,
+        and_(v.project_id == a.project_id, v.name == a.name, v.day == a.day, v.number == a.number),
+    )
+    conditions = [a.name == said, a.day.between(window.first, window.last), *_of_scope(usage_attributes, scope)]
+    columns = {said: v.value, "key": a.key_id, "project": a.project_id, "day": a.day}
+    return Source(joined, tuple(conditions), tuple(columns[group] for group in groups), sums=KEPT)
+
+
+def _of_scope(table: Any, scope: Scope) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if scope.project_id is not None:
+        conditions.append(table.c.project_id == scope.project_id)
+    if scope.key_id is not None:
+        conditions.append(table.c.key_id == scope.key_id)
+    return conditions
+
+
+async def read_sums(pool: Pool, source: Source) -> dict[Group, dict[str, Any]]:
+    """Return the sums of each group. Raises as `infra.statements.fetch`."""
+    labelled = [column.label(f"g{number}") for number, column in enumerate(source.columns)]
+    amounts = [_sum(source.table, name).label(name) for name in source.sums]
+    statement = select(*labelled, *amounts).select_from(source.table).where(*source.conditions)
+    if source.columns:
+        statement = statement.group_by(*source.columns)
+    count = len(source.columns)
+    rows = await fetch(pool, statement)
+    return {tuple(row[:count]): dict(zip(source.sums, row[count:], strict=True)) for row in rows}
+
+
+async def read_durations(pool: Pool, source: Source) -> dict[Group, Durations]:
+    """Return the histograms of each group; none if the source has none. Raises as `infra.statements.fetch`."""
+    if source.durations is None:
+        return {}
+    durations = source.durations
+    c = usage_durations.c
+    labelled = [column.label(f"g{number}") for number, column in enumerate(durations.columns)]
+    each = func.unnest(c.buckets, c.answers).table_valued("bucket", "answers").render_derived(name="each")
+    counted = (
+        select(*labelled, c.measure, each.c.bucket, cast(func.sum(each.c.answers), BigInteger).label("answers"))
+        .select_from(usage_durations)
+        .join(each, true())
+        .where(*durations.conditions)
+        .group_by(*durations.columns, c.measure, each.c.bucket)
+        .subquery()
+    )
+    names = [counted.c[column.name] for column in labelled]
+    statement: Select[Any] = select(
+        *names, counted.c.measure, func.array_agg(counted.c.bucket), func.array_agg(counted.c.answers)
+    ).group_by(*names, counted.c.measure)
+    found: defaultdict[Group, dict[Any, dict[int, int]]] = defaultdict(dict)
+    for *group, measure, buckets, answers in await fetch(pool, statement):
+        found[tuple(group)][measure] = dict(zip(buckets, answers, strict=True))
+    return dict(found)
+
+
+def _sum(table: FromClause, name: str) -> ColumnElement[Any]:
+    column = next(found for found in table.c if found.name == name)
+    total = func.coalesce(func.sum(column), 0)
+    return cast(total, Numeric) if name.endswith("_nano_usd") else cast(total, BigInteger)
+
+
+def day_or_hour(value: date | datetime, group: str) -> str:
+    """A day or an hour as it is shown."""
+    if group == "day":
+        return f"{value:%Y-%m-%d}"
+    return f"{value:%Y-%m-%dT%H:00:00Z}"
+
+
+NOTHING: dict[str, Any] = dict.fromkeys(SUMS, 0)
+"""The sums of no request."""

@@ -1,0 +1,114 @@
+"""The columns of the read models that reports read, for SQLAlchemy. `migrations/sql/` has their definitions."""
+
+from sqlalchemy import BigInteger, Boolean, Column, Date, DateTime, Integer, MetaData, Table, Text
+from sqlalchemy.dialects.postgresql import ARRAY, JSON
+
+from projections.attributes import KEPT
+from projections.sums import SUMS
+
+_metadata = MetaData()
+
+
+def _text(*names: str) -> list[Column[str]]:
+    return [Column(name, Text) for name in names]
+
+
+def _amounts(*names: str) -> list[Column[int]]:
+    return [Column(name, BigInteger) for name in names]
+
+
+usage_daily = Table(
+    "usage_daily",
+    _metadata,
+    *_text("project_id", "key_id", "operation", "provider", "model"),
+    Column("day", Date),
+    *_amounts(*SUMS),
+)
+usage_rollups = Table(
+    "usage_rollups",
+    _metadata,
+    *_text("project_id", "period", "key_id", "operation", "provider", "model"),
+    Column("starts_at", DateTime(timezone=True)),
+    *_amounts(*SUMS),
+)
+usage_durations = Table(
+    "usage_durations",
+    _metadata,
+    *_text("project_id", "period", "key_id", "operation", "provider", "model", "measure"),
+    Column("starts_at", DateTime(timezone=True)),
+    Column("buckets", ARRAY(Integer)),
+    Column("answers", ARRAY(BigInteger)),
+)
+usage_errors = Table(
+    "usage_errors",
+    _metadata,
+    *_text("project_id", "key_id", "provider", "model", "code"),
+    Column("day", Date),
+    Column("requests", BigInteger),
+)
+usage_attributes = Table(
+    "usage_attributes",
+    _metadata,
+    *_text("project_id", "name", "key_id"),
+    Column("day", Date),
+    Column("number", Integer),
+    *_amounts(*KEPT),
+)
+usage_attribute_values = Table(
+    "usage_attribute_values",
+    _metadata,
+    *_text("project_id", "name", "value"),
+    Column("day", Date),
+    Column("number", Integer),
+)
+requests = Table(
+    "requests",
+    _metadata,
+    *_text("request_id", "project_id", "key_id", "operation", "model", "provider", "status", "finish_reason"),
+    *_text("error_code", "error_message", "origin_request_id", "session", "agent", "client"),
+    Column("at", DateTime(timezone=True)),
+    Column("attempts", Integer),
+    *_amounts("latency_ms", "first_token_ms", "prompt_tokens", "completion_tokens", "cached_prompt_tokens"),
+    *_amounts("cost_nano_usd", "assumed_nano_usd", "saved_nano_usd"),
+    Column("tokens_estimated", Boolean),
+    Column("cost_is_lower_bound", Boolean),
+    Column("price", JSON),
+    Column("metadata", JSON),
+)
+budget_balances = Table(
+    "budget_balances",
+    _metadata,
+    *_text("scope", "scope_id", "period", "project_id"),
+    Column("starts_on", Date),
+    *_amounts("spent_nano_usd", "assumed_nano_usd", "overage_nano_usd"),
+)
+held_amounts = Table(
+    "held_amounts",
+    _metadata,
+    *_text("scope", "scope_id"),
+    Column("budget_day", Date),
+    *_amounts("held_nano_usd", "requests"),
+)
+projects = Table(
+    "projects",
+    _metadata,
+    *_text("project_id", "name"),
+    *_amounts("daily_budget_nano_usd", "monthly_budget_nano_usd", "installation_daily_budget_nano_usd"),
+)
+api_keys = Table(
+    "api_keys",
+    _metadata,
+    *_text("key_id", "project_id", "hint"),
+    *_amounts("daily_budget_nano_usd", "monthly_budget_nano_usd"),
+    Column("settings", JSON),
+    Column("revoked_at", DateTime(timezone=True)),
+)
+budget_alerts = Table(
+    "budget_alerts",
+    _metadata,
+    *_text("alert", "project_id", "scope", "scope_id", "period", "told"),
+    Column("starts_on", Date),
+    Column("threshold_percent", Integer),
+    *_amounts("limit_nano_usd", "taken_nano_usd"),
+    Column("raised_at", DateTime(timezone=True)),
+)

@@ -1,0 +1,244 @@
+"""Reports: whatever they are grouped by, they add up to what the log says, and show nobody another's figures."""
+
+import itertools
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from domain.call_origin import Origin
+from domain.errors import InvalidRequest
+from domain.events import CostIncurred, CostReconciled, RequestCompleted, RequestServedFromCache, request_stream
+from domain.money import NanoUsd, to_usd
+from domain.tokens import TokenUsage
+from infra.event_log import Commit
+from infra.ids import new_id
+from projections.attributes import MAX_NAMES, MAX_VALUES
+from projections.reports.costs import cost_report
+from projections.reports.money import caps, spends
+from projections.reports.requests import Search, count_newer, get_request, search
+from projections.reports.scope import Window
+from projections.reports.sources import GROUPS, ORIGINS
+from projections.reports.usage import usage_report, usage_stats
+from projections.scope import Scope
+from tests.integration.test_projections import remember
+from tests.support.history import DAYS, FIRST_DAY
+from tests.support.ledger import RealLedger
+
+WINDOW = Window(first=FIRST_DAY.date(), last=(FIRST_DAY + timedelta(days=DAYS)).date())
+EVERYBODY = Scope(project_id=None)
+
+
+async def scopes_of(ledger: RealLedger) -> list[Scope]:
+    """Everybody's usage, a project's, and a key's."""
+    row = await ledger.pool.fetchrow("SELECT project_id, key_id FROM usage_daily ORDER BY cost_nano_usd DESC LIMIT 1")
+    project = Scope(project_id=row["project_id"])
+    return [EVERYBODY, project, Scope(project_id=row["project_id"], key_id=row["key_id"])]
+
+
+async def cost_in_log(ledger: RealLedger, scope: Scope) -> Decimal:
+    spent = sum(
+        stored.event.cost_nano_usd or 0
+        for stored in await ledger.log.read_after(0, limit=100_000)
+        if isinstance(stored.event, CostIncurred | CostReconciled)
+        and scope.project_id in (None, stored.project_id)
+        and scope.key_id in (None, stored.event.key_id)
+    )
+    return to_usd(NanoUsd(spent))
+
+
+async def test_costs_by_any_groups_add_up_to_what_the_log_says(ledger: RealLedger) -> None:
+    await remember(ledger, 21, 300)
+    await ledger.fold()
+    singles = [(group,) for group in (*GROUPS, *ORIGINS, "metadata.team", "metadata.x")]
+    asked = {"model", "provider", "operation"}
+    pairs = [
+        pair
+        for pair in itertools.permutations(GROUPS, 2)
+        if set(pair) != {"day", "hour"} and not ({"key", "hour"} == set(pair) & {"key", "hour"} and asked & set(pair))
+    ]
+    pairs += [("metadata.team", "day"), ("key", "metadata.x"), ("project", "session")]
+    for scope in await scopes_of(ledger):
+        expected = await cost_in_log(ledger, scope)
+        assert expected > 0
+        for groups in singles + pairs:
+            if scope.key_id is not None and "hour" in groups and asked & set(groups):
+                continue
+            report = await cost_report(ledger.pool, scope, WINDOW, groups)
+            assert report.total_cost == expected, (scope, groups)
+            assert sum(line.cost for line in report.breakdown) == expected, (scope, groups)
+
+
+async def test_what_a_request_does_not_say_is_a_line_of_its_own(ledger: RealLedger) -> None:
+    await remember(ledger, 22, 200)
+    await ledger.fold()
+    by_model = await cost_report(ledger.pool, EVERYBODY, WINDOW, ("model",))
+    by_team = await cost_report(ledger.pool, EVERYBODY, WINDOW, ("metadata.team",))
+    teams = Counter(repr(line.metadata) for line in by_team.breakdown)
+    assert teams == {"'a'": 1, "'b'": 1, "3": 1, "None": 2}  # a null that was said, and nothing
+    assert sum(line.requests for line in by_team.breakdown) == sum(line.requests for line in by_model.breakdown)
+    by_agent = await cost_report(ledger.pool, EVERYBODY, WINDOW, ("agent",))
+    assert {line.agent for line in by_agent.breakdown} == {"a", None}
+
+
+async def said(ledger: RealLedger, metadata: dict[str, Any], origin: Origin | None = None) -> None:
+    """Append a request that says so, and costs 7 nano-dollars."""
+    request, at = new_id("req"), FIRST_DAY + timedelta(hours=5)
+    event = RequestServedFromCache(
+        request_id=request,
+        key_id="key_1",
+        operation="chat",
+        model="m",
+        provider="p",
+        metadata=metadata,
+        origin=origin,
+        origin_request_id="req_0",
+        usage=TokenUsage(input=1),
+        saved_nano_usd=NanoUsd(7),
+        latency_ms=1,
+    )
+    stream = request_stream(request)
+    await ledger.log.append(Commit(stream=stream, expected_version=0, project_id="prj_1", at=at, events=(event,)))
+
+
+async def test_values_beyond_the_bound_are_one_line(ledger: RealLedger) -> None:
+    for number in range(MAX_VALUES + 5):
+        await said(ledger, {"user": number})
+        if number == MAX_VALUES // 2:
+            await ledger.fold()
+    await said(ledger, {"user": 0})
+    await ledger.fold()
+    report = await cost_report(ledger.pool, EVERYBODY, WINDOW, ("metadata.user",))
+    assert sum(line.requests for line in report.breakdown) == MAX_VALUES + 6
+    assert [line.requests for line in report.breakdown if line.is_rest] == [5]
+    assert [line.requests for line in report.breakdown if line.metadata == 0] == [2]
+    assert report.saved_cost == to_usd(NanoUsd(7 * (MAX_VALUES + 6)))
+
+
+async def test_names_beyond_the_bound_are_not_told_apart(ledger: RealLedger) -> None:
+    for number in range(MAX_NAMES + 1):
+        await said(ledger, {f"name{number}": "x"})
+    await ledger.fold()
+    kept = await cost_report(ledger.pool, EVERYBODY, WINDOW, (f"metadata.name{MAX_NAMES - 1}",))
+    assert [(line.metadata, line.requests) for line in kept.breakdown if line.metadata] == [("x", 1)]
+    beyond = await cost_report(ledger.pool, EVERYBODY, WINDOW, (f"metadata.name{MAX_NAMES}",))
+    assert [(line.metadata, line.requests) for line in beyond.breakdown] == [(None, MAX_NAMES + 1)]
+
+
+async def test_percentiles_are_those_of_the_answers(ledger: RealLedger) -> None:
+    await remember(ledger, 23, 300)
+    await ledger.fold()
+    answers, first = [], []
+    for stored in await ledger.log.read_after(0, limit=100_000):
+        if isinstance(stored.event, RequestCompleted | RequestServedFromCache):
+            answers.append(stored.event.latency_ms)
+        if isinstance(stored.event, RequestCompleted) and stored.event.first_token_ms is not None:
+            first.append(stored.event.first_token_ms)
+    stats = await usage_stats(ledger.pool, EVERYBODY, WINDOW)
+    for found, durations, percent in (
+        (stats.totals.p50_latency_ms, answers, 50),
+        (stats.totals.p95_latency_ms, answers, 95),
+        (stats.totals.p50_first_token_ms, first, 50),
+    ):
+        exact = sorted(durations)[-(-len(durations) * percent // 100) - 1]
+        assert found is not None
+        assert abs(found - exact) <= exact * 0.02 + 1
+    assert sum(day.requests for day in stats.daily) == stats.totals.requests
+
+
+async def test_a_report_has_the_same_groups_of_the_time_before(ledger: RealLedger) -> None:
+    await remember(ledger, 24, 300)
+    await ledger.fold()
+    half = Window(first=WINDOW.first + timedelta(days=3), last=WINDOW.first + timedelta(days=5))
+    later = await usage_report(ledger.pool, EVERYBODY, half, ("model", "day"))
+    before = await usage_report(ledger.pool, EVERYBODY, half.before(), ("model", "day"))
+    assert later.previous_totals == before.totals
+    costs = {(line.group["model"], line.group["day"]): line.cost for line in before.lines}
+    compared = 0
+    for line in later.lines:
+        moved = datetime.fromisoformat(line.group["day"]) - timedelta(days=3)
+        previous = costs.get((line.group["model"], f"{moved:%Y-%m-%d}"))
+        assert (line.previous.cost if line.previous else None) == previous
+        compared += previous is not None
+    assert compared >= 6
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [("model", "model"), ("day", "hour"), ("session", "model"), ("metadata.", "day"), ("x",), ("model", "day", "key")],
+)
+async def test_groups_that_cannot_be_told_apart_are_refused(ledger: RealLedger, groups: tuple[str, ...]) -> None:
+    with pytest.raises(InvalidRequest):
+        await cost_report(ledger.pool, EVERYBODY, WINDOW, groups)
+
+
+async def test_a_scope_has_its_own_requests_alone(ledger: RealLedger) -> None:
+    await remember(ledger, 25, 200)
+    await ledger.fold()
+    _, project, key = await scopes_of(ledger)
+    every = await search(ledger.pool, Search(scope=EVERYBODY, limit=200))
+    assert len({view.project_id for view in every}) == 2
+    own = await search(ledger.pool, Search(scope=key, limit=200))
+    assert {(view.project_id, view.key_id) for view in own} == {(key.project_id, key.key_id)}
+    foreign = next(view for view in every if view.project_id != project.project_id)
+    assert await get_request(ledger.pool, project, foreign.request_id) is None
+    assert await get_request(ledger.pool, EVERYBODY, foreign.request_id) == foreign
+
+
+async def test_requests_are_found_by_what_they_were(ledger: RealLedger) -> None:
+    await remember(ledger, 26, 300)
+    await ledger.fold()
+    every = await search(ledger.pool, Search(scope=EVERYBODY, limit=10_000))
+    middle = sorted(view.latency_ms or 0 for view in every)[150]
+    least = NanoUsd(5_000)
+    filters: dict[str, tuple[dict[str, Any], Any]] = {
+        "status": ({"status": "failed"}, lambda view: view.status == "failed"),
+        "provider": ({"provider": "openai"}, lambda view: view.provider == "openai"),
+        "metadata": ({"metadata": ("team", "3")}, lambda view: (view.metadata or {}).get("team") == 3),
+        "nested": ({"metadata": ("x", '[1,{"y":"z"}]')}, lambda view: "x" in (view.metadata or {})),
+        "cost": ({"min_cost_nano_usd": least}, lambda view: (view.cost or 0) >= to_usd(least)),
+        "latency": ({"min_latency_ms": middle}, lambda view: (view.latency_ms or 0) >= middle),
+        "newer": ({"after": every[20].request_id}, lambda view: view.request_id > every[20].request_id),
+        "older": ({"before": every[20].request_id}, lambda view: view.request_id < every[20].request_id),
+        "error": ({"error_code": "X"}, lambda view: view.error_code == "X"),
+    }
+    for name, (wanted, matches) in filters.items():
+        expected = [view for view in every if matches(view)]
+        assert 0 < len(expected) < len(every), name
+        assert await search(ledger.pool, Search(scope=EVERYBODY, limit=10_000, **wanted)) == expected, name
+        assert await count_newer(ledger.pool, Search(scope=EVERYBODY, **wanted)) == len(expected), name
+
+
+async def test_caps_have_what_is_spent_and_held(ledger: RealLedger) -> None:
+    project = await ledger.new_project()
+    key = await ledger.new_key(project, daily_budget_nano_usd=NanoUsd(1_000), monthly_budget_nano_usd=NanoUsd(0))
+    other = await ledger.new_key(await ledger.new_project(), daily_budget_nano_usd=NanoUsd(5))
+    found = await caps(ledger.pool, Scope(project_id=project), datetime.now(UTC))
+    assert [(cap.id, cap.window, cap.limit, cap.used) for cap in found] == [
+        (key, "monthly", Decimal(0), 1.0),
+        (key, "daily", Decimal("0.000001"), 0.0),
+    ]
+    assert other in {cap.id for cap in await caps(ledger.pool, EVERYBODY, datetime.now(UTC))}
+
+
+async def test_a_forecast_goes_on_as_the_last_days_went(ledger: RealLedger) -> None:
+    await ledger.owner.execute(
+        "INSERT INTO usage_rollups SELECT 'prj_1', p.period, at, '', 'chat', 'p', 'm', 1, 0, 0, 0, 0, 0, "
+        "CASE p.period WHEN 'day' THEN 24 ELSE 1 END * 1000000, 0, 0, 0, 0, 0, 0, 0, 0, 0 "
+        "FROM (VALUES ('hour'), ('day')) AS p (period) CROSS JOIN LATERAL generate_series("
+        "'2026-03-01T00:00Z'::timestamptz, '2026-03-09T23:00Z'::timestamptz, "
+        "CASE p.period WHEN 'day' THEN '1 day' ELSE '1 hour' END::interval) AS at"
+    )
+    await ledger.owner.execute(
+        "INSERT INTO usage_rollups SELECT 'prj_1', 'day', '2026-03-10T00:00Z', '', 'chat', 'p', 'm', 1, 0, 0, 0, 0, 0, "
+        "18000000, 0, 0, 0, 0, 0, 0, 0, 0, 0"
+    )
+    now = datetime(2026, 3, 10, 18, 30, tzinfo=UTC)
+    found = await spends(ledger.pool, Scope(project_id="prj_1"), now)
+    assert (found.today.spent, found.today.forecast) == (Decimal("0.018"), Decimal("0.0235"))
+    assert found.month.spent == Decimal("0.234")
+    assert found.month.forecast == Decimal("0.2395") + 21 * Decimal("0.024")
+    empty = await spends(ledger.pool, Scope(project_id="prj_2"), now)
+    assert (empty.today.spent, empty.today.forecast, empty.month.forecast) == (0, None, None)
