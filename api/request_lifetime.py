@@ -14,6 +14,7 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPResponseBodyEvent, Message, Receive, Scope, Send
 
 from api.metrics import Metrics, route_of
+from api.observation import NOT_OBSERVED, RequestObserver
 from api.request_facts import FACTS_SCOPE, RequestFacts
 from domain.errors import GatewayError
 from domain.money import to_usd
@@ -36,7 +37,15 @@ _SERVER_FAILURE = 500
 class RequestLifetime:
     """Gives every request an id and every response its headers; at the end releases its bytes, counts and notes it."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, log: EventLog, access_log: AccessLog) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        log: EventLog,
+        access_log: AccessLog,
+        observer: RequestObserver = NOT_OBSERVED,
+    ) -> None:
+        self._observer = observer
         self._app = app
         self._metrics = metrics
         self._log = log
@@ -57,6 +66,7 @@ class RequestLifetime:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                watch.answering(status)
                 message["headers"] = [*message["headers"], header, *self._log_position(scope)]
             elif message["type"] == "http.response.body":
                 if facts.first_byte_s is None:
@@ -68,7 +78,8 @@ class RequestLifetime:
             await send(message)
 
         try:
-            await self._app(scope, receive, send_with_id)
+            with self._observer.request(scope) as watch:
+                await self._app(scope, receive, send_with_id)
         finally:
             in_hand = scope.get(BYTES_SCOPE)
             if isinstance(in_hand, BytesInHand):
