@@ -209,7 +209,13 @@ def _services(settings: Settings, backends: _Backends, dialects: DialectRegistry
         ),
         provider_health=health,
         authenticator=authenticator,
-        sign_ins=SignIns(DashboardSessions(pool), authenticator, vault, master_key=settings.master_key),
+        sign_ins=SignIns(
+            DashboardSessions(pool),
+            authenticator,
+            vault,
+            master_key=settings.master_key,
+            keyless=settings.keyless_projects,
+        ),
         dialects=dialects,
         inference=_inference(
             settings,

@@ -76,7 +76,7 @@ def read_settings(**flags: object) -> Settings:
 
 def run_process(settings: Settings, name: str, main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
     """Run a process of the gateway under uvloop until SIGTERM or SIGINT."""
-    configure_logging(settings.log_format, process=name, secrets=settings.secret_texts)
+    configure_logging(settings.log_format, process=name, secrets=settings.secret_texts, level=settings.log_level)
 
     async def run() -> None:
         stop = asyncio.Event()

@@ -15,7 +15,7 @@ import structlog
 from msgspec import Struct
 
 from domain.names import printable
-from infra.settings import LogFormat
+from infra.settings import LogFormat, LogLevel
 
 HIDDEN = "…"
 OUTAGE_S = 30.0
@@ -34,8 +34,12 @@ class SecretsHidden(Struct, frozen=True):
         return line
 
 
-def configure_logging(log_format: LogFormat, *, process: str, secrets: Sequence[str] = ()) -> None:
+def configure_logging(
+    log_format: LogFormat, *, process: str, secrets: Sequence[str] = (), level: LogLevel | None = None
+) -> None:
     """Configure structlog and the standard library's loggers for this process. Libraries log from warnings on.
+
+    The process's own lines are written from `level` on; None: from info on.
 
     `secrets` are texts that no line may have.
     """
@@ -58,7 +62,7 @@ def configure_logging(log_format: LogFormat, *, process: str, secrets: Sequence[
     finish.append(SecretsHidden(written(secrets)))
     structlog.configure(
         processors=[*shared, *finish],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(level or "info"),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )

@@ -46,6 +46,7 @@ _TLS_SCHEMES = frozenset(("tls", "wss"))
 LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost"})
 
 LogFormat = Literal["console", "json"]
+LogLevel = Literal["info", "warning"]
 AccessLines = Literal["all", "failures", "none"]
 HttpUrl = Annotated[str, Meta(pattern=r"^https?://")]
 OperatorsUrl = Annotated[str, Meta(pattern=r"^(https://[^/]|http://(localhost|127\.0\.0\.1|\[::1\])([:/]|$))")]
@@ -604,6 +605,15 @@ class Settings(Struct, frozen=True, kw_only=True):
             "console or json",
         ),
     ]
+    log_level: Annotated[
+        LogLevel | None,
+        Variable(
+            "GATEWAY_LOG_LEVEL",
+            "which lines are written, beside those of requests: info, or only from warning on; unset: info, but "
+            "warning for the processes of a `gateway up` whose lines go to a terminal as console",
+            "info or warning",
+        ),
+    ] = None
     access_log: Annotated[
         AccessLines,
         Variable(

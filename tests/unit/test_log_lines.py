@@ -26,6 +26,22 @@ for log in (structlog.get_logger("a"), logging.getLogger("b")):
 """
 
 
+LEVELS = """
+import sys, structlog
+from infra.logging import configure_logging
+configure_logging("json", process="test", level=sys.argv[1])
+log = structlog.get_logger("a")
+log.info("is ready")
+log.warning("is amiss")
+"""
+
+
+@pytest.mark.parametrize(("level", "lines"), [("info", 2), ("warning", 1)])
+def test_lines_are_written_from_a_level_on(level: str, lines: int) -> None:
+    run = subprocess.run([sys.executable, "-c", LEVELS, level], capture_output=True, text=True, check=True)
+    assert (len(run.stderr.splitlines()), "is amiss" in run.stderr) == (lines, True)
+
+
 def test_settings_know_their_secrets() -> None:
     settings = load_settings(
         {
