@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPResponseBodyEvent, Message, Receive, Scope, Send
 
+from api.connections import MAX_UNREAD_BYTES
 from api.metrics import Metrics, route_of
 from api.observation import NOT_OBSERVED, RequestObserver
 from api.request_facts import FACTS_SCOPE, RequestFacts
@@ -25,8 +26,8 @@ from infra.ids import new_id
 
 REQUEST_ID_SCOPE = "gateway.request_id"
 BYTES_SCOPE = "gateway.bytes_in_hand"
-PIECE_BYTES = 256 * 1024
-"""Of an answer."""
+PIECE_BYTES = MAX_UNREAD_BYTES
+"""Of an answer. The next is sent when there is room: what waits is counted until the last one has been sent."""
 _WATCHERS = frozenset(("health", "metrics", "dashboard"))
 """Routes that are called all the time by those who watch: they have a line if they fail."""
 _LEAST_FAILURE = 400
