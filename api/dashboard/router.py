@@ -8,11 +8,11 @@ from api.dashboard.assets import serve_asset
 from api.dashboard.errors import PAGE_HANDLERS
 from api.dashboard.forms import MAX_FORM_BYTES
 from api.dashboard.navigation import NavigationEntry
-from api.dashboard.pages import overview, sessions, sign_in
+from api.dashboard.pages import audit, overview, sessions, sign_in
 
-PAGES = (overview, sessions)
+PAGES = (overview, audit, sessions)
 """The pages that need a viewer."""
-NAVIGATION: tuple[NavigationEntry, ...] = ()
+NAVIGATION: tuple[NavigationEntry, ...] = (audit.NAVIGATION,)
 """In the order in which the pages are linked to."""
 
 
