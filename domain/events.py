@@ -16,7 +16,7 @@ The events of one request in the order in which they may come::
     (AttemptFailed | AttemptLost)+ RequestFailed
     (AttemptFailed | AttemptLost)* CostIncurred RequestFailed      a stream that was cut: the cost is estimated
     … AttemptLost … CostIncurred                                   a worker given up for lost came back with the cost
-    … AttemptLost … CostReconciled                                 reconciled with the provider's bill
+    … AttemptLost … CostReconciled                                 the provider was asked, or its bill was entered
 
 An attempt's hold is released by its CostIncurred, AttemptFailed or AttemptLost, by nothing else.
 
@@ -346,6 +346,8 @@ class AttemptLost(_RequestEvent, frozen=True, kw_only=True):
     """Both: as AttemptFailed's."""
     message: str = ""
     """The error that the attempt ended with; empty: nothing is known of it."""
+    response_id: str | None = None
+    """By which the provider can be asked for its response; None: it cannot, or the id had not come."""
 
 
 class RequestFailed(_RequestEvent, frozen=True, kw_only=True):
@@ -397,6 +399,8 @@ class CostReconciled(_RequestEvent, frozen=True, kw_only=True):
     cost_nano_usd: NanoUsd
     replaces_assumed_nano_usd: NanoUsd
     budget_day: date
+    usage: TokenUsage | None = None
+    """What the provider counted, if it was asked; None: an operator entered the cost, or nothing was charged."""
 
 
 # Prices and alerts

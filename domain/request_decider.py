@@ -19,6 +19,7 @@ from domain.events import (
     RequestFailed,
 )
 from domain.money import NanoUsd
+from domain.tokens import TokenUsage
 
 History = Sequence[Event]
 
@@ -120,8 +121,13 @@ def decide_failed(
     return tuple(events)
 
 
-def decide_reconciled(history: History, attempt: AttemptLost, cost_nano_usd: NanoUsd) -> tuple[Event, ...]:
-    """Return the events that settle a lost attempt at its true cost; empty if it is settled already."""
+def decide_reconciled(
+    history: History, attempt: AttemptLost, cost_nano_usd: NanoUsd, usage: TokenUsage | None = None
+) -> tuple[Event, ...]:
+    """Return the events that settle a lost attempt at its true cost; empty if it is settled already.
+
+    `usage`: what its provider counted, if that was asked.
+    """
     assumed = _unsettled_nano_usd(history, attempt.attempt)
     if assumed is None:
         return ()
@@ -139,6 +145,7 @@ def decide_reconciled(history: History, attempt: AttemptLost, cost_nano_usd: Nan
             cost_nano_usd=cost_nano_usd,
             replaces_assumed_nano_usd=assumed,
             budget_day=attempt.budget_day,
+            usage=usage,
         ),
     )
 

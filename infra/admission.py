@@ -129,9 +129,13 @@ class SeenStream(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """As many as the provider had counted."""
     input_usage: TokenUsage | None = None
     """The input's tokens, if the provider had sent them; `output` is 0."""
+    response_id: str | None = None
+    """By which the provider can be asked for the response later; None: it cannot, or has not named it."""
+    credential: str | None = None
+    """The name of the credential that the call is made with; None: the provider has one alone."""
 
 
-_decode_seen = msgspec.json.Decoder(SeenStream).decode
+decode_seen = msgspec.json.Decoder(SeenStream).decode
 
 
 class ClaimedAttempt(Claim, frozen=True, kw_only=True):
@@ -152,8 +156,8 @@ class Progress(Struct, frozen=True):
 
     request_id: str
     attempt: int
-    assumed_nano_usd: NanoUsd
-    """The most that it may have cost until the next report."""
+    assumed_nano_usd: NanoUsd | None
+    """The most that it may have cost until the next report; None: as before, or its hold."""
     seen: SeenStream
 
 
@@ -438,7 +442,7 @@ class Claims:
                 request_id,
             )
         return [
-            ClaimedAttempt(**dict(row) | {"seen": _decode_seen(row["seen"]) if row["seen"] is not None else None})
+            ClaimedAttempt(**dict(row) | {"seen": decode_seen(row["seen"]) if row["seen"] is not None else None})
             for row in rows
         ]
 

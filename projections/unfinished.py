@@ -12,11 +12,13 @@ from domain.errors import GatewayError, Unavailable
 from domain.events import AttemptLost, RequestFailed, request_stream
 from domain.idempotency import Idempotency
 from domain.money import NanoUsd
-from infra.admission import Withdrawal, withdraw
+from infra.admission import SeenStream, Withdrawal, decode_seen, withdraw
 from infra.database import Pool
 from infra.event_log import Commit
 
-SELECT_ATTEMPTS = "SELECT *, metadata::text AS metadata, idempotency::text AS idempotency FROM inflight "
+SELECT_ATTEMPTS = (
+    "SELECT *, metadata::text AS metadata, idempotency::text AS idempotency, seen::text AS seen FROM inflight "
+)
 """What the functions here read of a row."""
 
 log = structlog.get_logger(__name__)
@@ -32,6 +34,7 @@ def request_failed(row: asyncpg.Record, now: datetime, error: type[GatewayError]
 
 def attempt_lost(row: asyncpg.Record, assumed_nano_usd: NanoUsd) -> AttemptLost:
     """Return the event by which an attempt is assumed to have cost so much."""
+    seen = decode_seen(row["seen"]) if row["seen"] is not None else SeenStream()
     return AttemptLost(
         **_subject(row),
         attempt=row["attempt"],
@@ -40,6 +43,8 @@ def attempt_lost(row: asyncpg.Record, assumed_nano_usd: NanoUsd) -> AttemptLost:
         assumed_nano_usd=assumed_nano_usd,
         budget_day=row["budget_day"],
         hold_nano_usd=row["hold_nano_usd"],
+        credential=seen.credential,
+        response_id=seen.response_id,
     )
 
 

@@ -2,8 +2,10 @@
 
 import asyncio
 import random
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from cachetools import LRUCache
 from msgspec import Struct
@@ -40,6 +42,10 @@ from workers.providers.provider import Credential, Provider, ProviderCall
 from workers.watched_calls import watched
 
 MAX_REMEMBERED = 1_024
+ASK_TIMEOUT_S = 20.0
+"""For a response that a provider keeps."""
+_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+"""An id of a response that may stand in a path."""
 
 
 class PreparedCall(Struct, frozen=True, kw_only=True):
@@ -199,6 +205,41 @@ class ProviderCalls:
                     raise
                 body = await provider.send(milder, call)
             return await read_response(prepared.translation, body, call.identity)
+
+    async def kept_response(self, job: Job, response_id: str, credential: str | None) -> ProviderResponse | None:
+        """Ask a job's provider for a response that it keeps, under the credential of that name, that made it.
+
+        None: it keeps none, the credential is gone, or the id is none that can be asked for.
+
+        Raises:
+            ProviderError: the provider does not tell.
+            Unavailable: as `prepare`.
+
+        """
+        prepared = await self.prepare(job)
+        codec = prepared.translation.provider
+        credentials = [one for one in (prepared.call.credential, *prepared.other_credentials) if one is not None]
+        made_with = next((one for one in credentials if one.name == credential), None)
+        if codec is None or made_with is None or not _ID.fullmatch(response_id):
+            return None
+        if not codec.keeps_response(prepared.content):
+            return None
+        call = replace(
+            prepared.call,
+            method="GET",
+            path=codec.kept_path(response_id),
+            credential=made_with,
+            timeout_s=ASK_TIMEOUT_S,
+        )
+        provider = self._providers[prepared.kind]
+        body = await provider.send(b"", call)
+        try:
+            return await offload(len(body), with_reserve, body, partial(codec.meter_response, body))
+        except (UnreadableResponse, StreamFailed, RecursionError) as error:
+            message = (
+                f"{job.identity.provider} tells of a response in a way that cannot be read: {type(error).__name__}"
+            )
+            raise ProviderLost(message, provider=job.identity.provider) from None
 
     @asynccontextmanager
     async def stream(self, prepared: PreparedCall, limits: CallLimits) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:

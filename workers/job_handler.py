@@ -37,6 +37,7 @@ from workers.large_answers import LargeAnswers
 from workers.lost_attempts import LostAttempts
 from workers.next_attempts import Ended, Following, NextAttempts, NoTargetLeft
 from workers.resume import Resumed, is_lost, resume
+from workers.settlements import Settlements
 from workers.streaming import StreamedAttempts
 
 LOOK_AGAIN_S = 10.0
@@ -63,6 +64,7 @@ class JobHandler:
         cancellations: CancellationListener,
         attempts: AttemptsInHand,
         lost_attempts: LostAttempts,
+        settlements: Settlements,
         replies: ReplySender,
         now: Callable[[], datetime],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -78,6 +80,7 @@ class JobHandler:
         self._large_answers = LargeAnswers()
         self._attempts = attempts
         self._lost_attempts = lost_attempts
+        self._settlements = settlements
         self._replies = replies
         self._now = now
         self._sleep = sleep
@@ -159,6 +162,7 @@ class JobHandler:
             assumed=lambda made, lost, is_gone: self._lost_attempts.assumed(
                 made, lost, prepared.request_bytes, is_gone=is_gone
             ),
+            on_lost=self._settlements.add,
         )
 
     def _is_late(self, ctx: JobContext) -> bool:

@@ -45,6 +45,7 @@ from workers.providers.provider import Provider
 from workers.providers.registry import PROVIDERS, Adapters, make_providers
 from workers.providers.sdk import Sessions
 from workers.pull import PullLoop
+from workers.settlements import Settlements
 from workers.streaming import StreamedAttempts
 from workers.webhooks import AlertWebhooks, JobWebhooks, WebhookSender
 
@@ -107,7 +108,9 @@ async def run(
     await backends.notifications.on_change(KEYS_CHANGED, circuits.forget)
     instruments = _instruments(backends)
     counted = CountedCalls(circuits, instruments)
-    handler = _job_handler(settings, backends, make_providers(sessions, adapters), dialects, counted)
+    calls = _calls(settings, backends, make_providers(sessions, adapters), dialects, counted)
+    settlements = Settlements(calls=calls, event_log=event_log, now=_now)
+    handler = _job_handler(backends, calls, settlements)
     unacked = UnackedDeliveries()
     heartbeats = HeartbeatThread(
         unacked,
@@ -123,7 +126,9 @@ async def run(
     )
     probes = Probes.of(settings, report=figures.report, metrics=figures.metrics)
     await probes.serve()
-    await _serve(settings.worker_slots, backends, handler, alerts, job_ends, unacked, exchange, figures, stop)
+    await _serve(
+        settings.worker_slots, backends, handler, alerts, job_ends, unacked, exchange, settlements, figures, stop
+    )
     await probes.close()
     await heartbeats.stop()
     await sender.close()
@@ -179,23 +184,26 @@ def _instruments(backends: _Backends) -> WorkerInstruments:
     return instruments
 
 
-def _job_handler(
+def _calls(
     settings: Settings,
     backends: _Backends,
     providers: Mapping[Kind, Provider],
     dialects: DialectRegistry,
     circuits: CircuitBreaker,
-) -> JobHandler:
-    event_log, replies = backends.event_log, backends.replies
-    blobs = Blobs(backends.pool, event_log, backends.vault)
-    calls = ProviderCalls(
+) -> ProviderCalls:
+    return ProviderCalls(
         providers=providers,
         dialects=dialects,
         keys=backends.keys,
         base_urls=settings.provider_base_urls,
-        blobs=blobs,
+        blobs=Blobs(backends.pool, backends.event_log, backends.vault),
         circuits=circuits,
     )
+
+
+def _job_handler(backends: _Backends, calls: ProviderCalls, settlements: Settlements) -> JobHandler:
+    event_log, replies = backends.event_log, backends.replies
+    blobs = Blobs(backends.pool, event_log, backends.vault)
     recorder = AttemptRecorder(event_log=event_log, blobs=blobs, replies=replies, now=_now)
     return JobHandler(
         event_log=event_log,
@@ -206,6 +214,7 @@ def _job_handler(
         cancellations=backends.cancellations,
         attempts=backends.attempts,
         lost_attempts=LostAttempts(backends.pool, event_log),
+        settlements=settlements,
         replies=replies,
         now=_now,
     )
@@ -219,6 +228,7 @@ async def _serve(
     job_ends: JobWebhooks,
     unacked: UnackedDeliveries,
     exchange: CircuitExchange,
+    settlements: Settlements,
     figures: WorkerFigures,
     stop: asyncio.Event,
 ) -> None:
@@ -257,5 +267,15 @@ async def _serve(
     )
     log.info("worker_ready", slots=slots, worker_id=backends.attempts.worker_id)
     async with asyncio.TaskGroup() as tasks:
-        for part in (*loops, direct, interactive, background, alert_pool, end_pool, exchange, backends.progress):
+        for part in (
+            *loops,
+            direct,
+            interactive,
+            background,
+            alert_pool,
+            end_pool,
+            exchange,
+            backends.progress,
+            settlements,
+        ):
             tasks.create_task(part.run(stop))

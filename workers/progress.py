@@ -15,6 +15,7 @@ import structlog
 
 from domain.dialects.codec import StreamReader
 from domain.errors import Unavailable
+from domain.money import NanoUsd
 from infra.admission import Claim, Claims, Progress, SeenStream
 from infra.jobs import Job
 from workers.estimated_usage import assumed_cost, assumed_so_far
@@ -34,37 +35,61 @@ log = structlog.get_logger(__name__)
 class StreamedAttempt:
     """One attempt whose answer is being streamed."""
 
-    def __init__(self, job: Job, claim: Claim, reader: StreamReader, began_s: float) -> None:
+    def __init__(
+        self,
+        job: Job,
+        claim: Claim,
+        reader: StreamReader,
+        began_s: float,
+        *,
+        is_kept: bool = False,
+        credential: str | None = None,
+    ) -> None:
+        """`is_kept`: the provider can be asked for the response by its id. `credential`: the name of the call's."""
         self._job = job
         self._claim = claim
         self._reader = reader
         self._began_s = began_s
         self._covered_s = 0.0
         self._covered_bytes = 0
+        self._is_bounded = is_reported(job)
+        self._is_kept = is_kept
+        self._credential = credential
+        self._told_id: str | None = None
 
     def due(self, now_s: float) -> Progress | None:
-        """The next report; None if the last one still covers what has come."""
+        """The next report; None if the last one still covers what has come, and has its id."""
+        response_id = self._reader.response_id or None if self._is_kept else None
+        assumed = self._assumed(now_s) if self._is_bounded else None
+        if assumed is None and response_id == self._told_id:
+            return None
+        self._told_id = response_id
+        identity = self._job.identity
+        return Progress(identity.request_id, self._claim.attempt, assumed, self._seen(response_id))
+
+    def _assumed(self, now_s: float) -> NanoUsd | None:
+        """The most that it may cost until the next report; None if none is due."""
         received = self._reader.received_output_bytes
         if received or self._reader.usage is not None:
             if received + SLACK_BYTES <= self._covered_bytes:
                 return None
             self._covered_bytes = round(received * GROWTH) + FIRST_BYTES
-            assumed = assumed_so_far(self._reader, self._job, self._claim.hold_nano_usd, self._covered_bytes)
-        else:
-            elapsed_s = now_s - self._began_s + LOOK_INTERVAL_S
-            if elapsed_s <= self._covered_s:
-                return None
-            self._covered_s = elapsed_s * GROWTH + FIRST_S
-            assumed = assumed_cost(self._job, self._claim.hold_nano_usd, self._covered_s)
-        return Progress(self._job.identity.request_id, self._claim.attempt, assumed, self._seen(received))
+            return assumed_so_far(self._reader, self._job, self._claim.hold_nano_usd, self._covered_bytes)
+        elapsed_s = now_s - self._began_s + LOOK_INTERVAL_S
+        if elapsed_s <= self._covered_s:
+            return None
+        self._covered_s = elapsed_s * GROWTH + FIRST_S
+        return assumed_cost(self._job, self._claim.hold_nano_usd, self._covered_s)
 
-    def _seen(self, received: int) -> SeenStream:
+    def _seen(self, response_id: str | None) -> SeenStream:
         usage = self._reader.usage
         return SeenStream(
-            received_bytes=received,
+            received_bytes=self._reader.received_output_bytes,
             covered_bytes=self._covered_bytes,
             output_tokens=usage.completion_tokens if usage is not None else 0,
             input_usage=self._reader.input_usage,
+            response_id=response_id,
+            credential=self._credential,
         )
 
 
@@ -76,12 +101,16 @@ class ProgressReports:
         self._attempts: set[StreamedAttempt] = set()
 
     @contextmanager
-    def of(self, job: Job, claim: Claim, reader: StreamReader) -> Iterator[None]:
-        """Report an attempt until the block ends, if anything less than its hold can be said of it."""
-        if not is_reported(job):
+    def of(
+        self, job: Job, claim: Claim, reader: StreamReader, *, is_kept: bool = False, credential: str | None = None
+    ) -> Iterator[None]:
+        """Report an attempt until the block ends, if anything less than its hold can be said of it, or its provider can
+        be asked for it later (`is_kept`).
+        """
+        if not is_kept and not is_reported(job):
             yield
             return
-        attempt = StreamedAttempt(job, claim, reader, time.monotonic())
+        attempt = StreamedAttempt(job, claim, reader, time.monotonic(), is_kept=is_kept, credential=credential)
         self._attempts.add(attempt)
         try:
             yield

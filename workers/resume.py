@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from domain.errors import BudgetExceeded, GatewayError, ProviderUnavailable
 from domain.events import AttemptFailed, AttemptLost, RequestFailed, request_stream
@@ -60,12 +61,13 @@ async def resume(
     maker_of: Callable[[str, int, str | None], Awaitable[Maker]],
     is_wanted: Callable[[], Awaitable[bool]],
     assumed: Callable[[Job, ClaimedAttempt, bool], Awaitable[NanoUsd]],
+    on_lost: Callable[[Job, AttemptLost], None],
 ) -> Resumed:
     """Find out what this delivery has to do.
 
     `maker_of` says what became of the worker that claimed an attempt, `is_wanted` if anybody still waits for the
     answer: for nobody, no attempt is made after one that was lost. `assumed` says what an attempt may have cost whose
-    worker is gone (True), or stands still.
+    worker is gone (True), or stands still; `on_lost` is told of it once it is in the log.
 
     Raises:
         Unavailable: the database is away.
@@ -91,7 +93,10 @@ async def resume(
             target = target_of(job, history, live[-1])
             cost = await assumed(job.at(target), live[-1], maker == "gone")
             lost = outcome.attempt_lost(job.at(target).identity, live[-1], "worker_lost", cost, target=target)
-            await _record_lost(log, job, lost, history, now, is_wanted=await is_wanted())
+            if (seen := live[-1].seen) is not None:
+                lost = replace(lost, response_id=seen.response_id, credential=seen.credential)
+            if await _record_lost(log, job, lost, history, now, is_wanted=await is_wanted()):
+                on_lost(job.at(target), lost)
             reach("worker.after_lost")
             continue
         if not history:
@@ -117,10 +122,13 @@ async def is_lost(log: EventLog, request_id: str, attempt: int) -> bool:
 
 async def _record_lost(
     log: EventLog, job: Job, lost: AttemptLost, history: History, now: datetime, *, is_wanted: bool
-) -> None:
-    """Record that an attempt's worker is lost, and the request's end if nobody waits for its answer."""
+) -> bool:
+    """Record that an attempt's worker is lost, and the request's end if nobody waits for its answer.
+
+    False: it was found out meanwhile how the attempt ended.
+    """
     failed = None if is_wanted else _failed(job, nobody_waits(), (*history, lost), now)
-    await record(
+    recorded = await record(
         log,
         request_id=job.identity.request_id,
         project_id=job.identity.project_id,
@@ -128,6 +136,7 @@ async def _record_lost(
         history=history,
         decide=lambda stream: decide_failed(stream, lost, failed),
     )
+    return lost in recorded.history
 
 
 def target_of(job: Job, history: History, claim: ClaimedAttempt) -> int:

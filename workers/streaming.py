@@ -7,7 +7,7 @@ its provider or because nothing waits for it any more, is costed by what was rec
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import closing, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 
 from msgspec.structs import replace
 
@@ -88,7 +88,7 @@ class StreamedAttempts:
         relay = open_relay(ctx.prepared.translation, job)
         began_s = time.monotonic()
         reach("worker.before_call")
-        with self._progress.of(job, ctx.claim, relay.reader) if self._progress is not None else nullcontext():
+        with self._reported(ctx, relay):
             try:
                 error = await ctx.cancellation.or_cancelled(self._relay(ctx, relay, outgoing, limits))
             except ClientDisconnected as disconnected:
@@ -115,6 +115,19 @@ class StreamedAttempts:
             job.reply_to, ctx.claim.attempt, outgoing.digest(), receipt, parts=outgoing.parts
         )
         reach("worker.after_commit")
+
+    def _reported(self, ctx: JobContext, relay: Relay) -> AbstractContextManager[None]:
+        """Report how far the attempt is, until the block ends."""
+        if self._progress is None:
+            return nullcontext()
+        codec, credential = ctx.prepared.translation.provider, ctx.prepared.call.credential
+        return self._progress.of(
+            ctx.job,
+            ctx.claim,
+            relay.reader,
+            is_kept=codec is not None and codec.keeps_response(ctx.prepared.content),
+            credential=credential.name if credential is not None else None,
+        )
 
     async def _relay(
         self, ctx: JobContext, relay: Relay, outgoing: OutgoingStream, limits: CallLimits

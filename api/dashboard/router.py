@@ -8,11 +8,16 @@ from api.dashboard.assets import serve_asset
 from api.dashboard.errors import PAGE_HANDLERS
 from api.dashboard.forms import MAX_FORM_BYTES
 from api.dashboard.navigation import NavigationEntry
-from api.dashboard.pages import audit, overview, sessions, sign_in
+from api.dashboard.pages import audit, overview, request, requests, sessions, sign_in, usage
 
-PAGES = (overview, audit, sessions)
+PAGES = (overview, usage, requests, request, audit, sessions)
 """The pages that need a viewer."""
-NAVIGATION: tuple[NavigationEntry, ...] = (audit.NAVIGATION,)
+NAVIGATION: tuple[NavigationEntry, ...] = (
+    overview.NAVIGATION,
+    usage.NAVIGATION,
+    requests.NAVIGATION,
+    audit.NAVIGATION,
+)
 """In the order in which the pages are linked to."""
 
 

@@ -336,6 +336,17 @@ class Codec:
         """Write a request to a provider, whose model has this name."""
         raise AssertionError(f"{self.dialect} {self.operation} is not translated")
 
+    def keeps_response(self, content: bytes) -> bool:
+        """True if a provider keeps the response to this request, and can be asked for it by `kept_path`.
+
+        Such a response is read by `meter_response`.
+        """
+        return False
+
+    def kept_path(self, response_id: str) -> str:
+        """The path, behind the base address, at which a provider tells of a response that it keeps."""
+        return f"{self.path}/{response_id}"
+
     def without_refused(self, content: bytes, said: bytes) -> bytes | None:
         """A request that `render_request` wrote, without a wish of its own that its provider has just refused in these
         words; None if the refusal is about something else.

@@ -23,7 +23,8 @@ $$;
 -- of the release before.
 CREATE OR REPLACE FUNCTION report_progress(p_requests text[], p_attempts integer[], p_assumed bigint[], p_seen text[])
 RETURNS void LANGUAGE sql AS $$
-    UPDATE inflight f SET assumed_nano_usd = least(r.assumed, f.hold_nano_usd), seen = r.seen::json
+    UPDATE inflight f SET
+        assumed_nano_usd = least(coalesce(r.assumed, f.assumed_nano_usd), f.hold_nano_usd), seen = r.seen::json
     FROM unnest(p_requests, p_attempts, p_assumed, p_seen) AS r (request_id, attempt, assumed, seen)
     WHERE f.request_id = ANY (p_requests) AND f.request_id = r.request_id AND f.attempt = r.attempt
 $$;

@@ -1,6 +1,8 @@
 """Processes die, stand still or lose PostgreSQL: others take over in seconds, and nothing is asked for nobody."""
 
 import asyncio
+import contextlib
+import hashlib
 import json
 import signal
 import time
@@ -22,6 +24,7 @@ BOUND_S = 3.0
 GRACE_S = 6.0
 """For a machine with other things to do. Without heartbeats of their own, jobs came again after ten seconds."""
 REQUESTS = 20
+STREAMS = 12
 MIN_SPARE_BYTES = 100 * 1024 * 1024
 
 
@@ -111,6 +114,47 @@ async def test_requests_of_a_killed_worker_are_answered_in_seconds(
     assert took_s < BOUND_S + DELAY_S + GRACE_S
     await eventually(lambda: len(mortal.processes("worker")) == 2, within_s=60)
     assert second.pid in {one.pid for one in mortal.processes("worker")}
+
+
+async def test_a_provider_that_keeps_its_responses_is_asked_what_a_dead_workers_streams_have_cost(
+    mortal: Gateway, session: aiohttp.ClientSession, provider: RunningProvider
+) -> None:
+    prompts = [f"kept {number} [[big=400]] [[chunks=100]] [[pace=30]]" for number in range(STREAMS)]
+    begun = asyncio.Semaphore(0)
+    reading = [asyncio.create_task(read_response(mortal, session, prompt, begun)) for prompt in prompts]
+    for _ in prompts:
+        await begun.acquire()
+    mortal.processes("worker")[0].kill()
+    await asyncio.gather(*reading)
+    names = {hashlib.sha256(prompt.encode()).hexdigest() for prompt in prompts}
+
+    def of_streams(kind: str) -> list[dict[str, Any]]:
+        return [event for event in events_of(mortal, kind) if event["operation"] == "responses"]
+
+    def are_settled() -> bool:
+        return 0 < len(of_streams("AttemptLost")) == len(of_streams("CostReconciled"))
+
+    await eventually(are_settled, within_s=60)
+    settled = of_streams("CostReconciled")
+    assert all(one["usage"]["output"] for one in settled)
+    billed = sum(int(float(row["nano_usd"])) for row in provider.bill() if row["prompt"] in names)
+    assert sum(one["cost_nano_usd"] for one in (*settled, *of_streams("CostIncurred"))) == billed
+    await eventually(lambda: len(mortal.processes("worker")) == 2, within_s=60)
+
+
+async def read_response(
+    gateway: Gateway, session: aiohttp.ClientSession, prompt: str, begun: asyncio.Semaphore
+) -> None:
+    """Read a stream of the Responses API to its end, whichever that is; `begun` once some of its text has come."""
+    body = {"model": "gpt-4o-mini", "input": prompt, "stream": True, "max_output_tokens": 200}
+    headers = {"authorization": f"Bearer {gateway.first_key}"}
+    async with session.post(f"{gateway.address}/v1/responses", json=body, headers=headers) as answer:
+        has_begun = False
+        with contextlib.suppress(aiohttp.ClientError):
+            async for line in answer.content:
+                if not has_begun and b"output_text.delta" in line:
+                    has_begun = True
+                    begun.release()
 
 
 async def test_a_spare_takes_the_place_of_the_only_api_process(mortal: Gateway) -> None:

@@ -20,6 +20,7 @@ from tests.provider.request_model import Answer, Frame, ModelRequest, plan
 from tests.provider.steering import Steering, steering
 
 MAX_STALL_S = 600.0
+MAX_KEPT = 1_024
 SPLIT_PAUSE_S = 0.002
 """The pause between two writes, so that they arrive separately."""
 _FIRST_LEAD_BYTE = 0xC0
@@ -42,6 +43,11 @@ class Wire(Struct, frozen=True, kw_only=True):
     is_anthropic: bool = False
     is_charged: bool = True
     counts_output: bool = True
+    kept: Callable[[Answer, str], dict[str, Any] | None] | None = None
+    """Returns a response that is kept, while it is `in_progress` and once it is `completed` or `cancelled`; None: it is
+    not there. Without it, none is kept.
+    """
+    keeps_by_default: bool = False
 
 
 class Provider:
@@ -55,6 +61,8 @@ class Provider:
         self.seen: set[str] = set()
         self.recordings = Recordings()
         self.under_way: set[asyncio.Task[web.Response]] = set()
+        self.kept: dict[str, Exchange] = {}
+        """The streams whose responses are kept, by the responses' ids."""
 
 
 class Exchange:
@@ -84,6 +92,9 @@ class Exchange:
         self._last_write_s: float | None = None
         self._is_settled = False
         """True once the request is charged, or refused, which is free."""
+        self._charged: tuple[bill.End, bill.Usage] | None = None
+        is_kept = wire.kept is not None and body.get("store", wire.keeps_by_default)
+        self._kept_as = unquote(words.id) or planned.digest[:24] if is_kept else None
 
     def _cut_if_first(self, words: Steering) -> Steering:
         """Return the words with the cut that only the first stream of a name has."""
@@ -173,7 +184,19 @@ class Exchange:
             return self._words.once
         return self._words.status
 
+    def kept(self) -> dict[str, Any] | None:
+        """Return the response as it is kept; None: it is not there."""
+        assert self._wire.kept is not None, "a response that is kept"
+        if self._charged is None:
+            return self._wire.kept(self._answer, "in_progress")
+        end, usage = self._charged
+        return self._wire.kept(replace(self._answer, usage=usage), "completed" if end == "whole" else "cancelled")
+
     async def _stream(self) -> web.StreamResponse:
+        if self._kept_as is not None:
+            self._provider.kept[self._kept_as] = self
+            if len(self._provider.kept) > MAX_KEPT:
+                del self._provider.kept[next(iter(self._provider.kept))]
         response = web.StreamResponse(headers=self._headers() | {"cache-control": "no-cache"})
         response.content_type = "text/event-stream"
         response.charset = "utf-8"
@@ -237,13 +260,15 @@ class Exchange:
         if not self._wire.is_charged:
             return
         is_whole = end == "whole"
+        usage = self._usage if is_whole else bill.sent_so_far(self._usage, self._sent_deltas, self._deltas)
+        self._charged = end, usage
         left = end == "left" and self._last_write_s is not None
         self._provider.bill.append(
             bill.row(
                 number=self._recording.number,
                 model=self.model_request.model,
                 prompt=self.model_request.prompt,
-                usage=self._usage if is_whole else bill.sent_so_far(self._usage, self._sent_deltas, self._deltas),
+                usage=usage,
                 stream=self.model_request.stream,
                 end=end,
                 noticed_after_ms=(time.monotonic() - (self._last_write_s or 0)) * 1000 if left else None,

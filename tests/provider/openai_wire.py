@@ -99,6 +99,11 @@ def whole(answer: Answer) -> dict[str, Any]:
     return _head(answer, "chat.completion") | {"choices": [choice], "usage": _usage(answer)}
 
 
+def kept(answer: Answer, status: str) -> dict[str, Any] | None:
+    """Return a chat completion that is kept: it is not there before its end."""
+    return whole(answer) if status == "completed" else None
+
+
 def _usage(answer: Answer) -> dict[str, Any]:
     cost = answer.plan.words.cost
     return usage_json(answer.usage) | ({"cost": cost} if cost is not None else {})

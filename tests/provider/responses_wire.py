@@ -125,6 +125,12 @@ def stored(response_id: str, method: str, below: str) -> dict[str, Any]:
             }
 
 
+def kept(answer: Answer, status: str) -> dict[str, Any]:
+    """Return a response that is kept: with the usage so far, once nothing more comes."""
+    is_over = status != "in_progress"
+    return _response(answer, status, _items(answer, status), usage_json(answer.usage) if is_over else None)
+
+
 def frames(answer: Answer) -> Iterator[Frame]:
     """Yield the response as a stream of numbered events: each item and part with its start, deltas and end."""
     numbers = count()

@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from aiohttp import web
 from msgspec.structs import replace
@@ -30,6 +31,7 @@ WIRES = {
         frames=openai_wire.frames,
         stream_error=openai_wire.stream_error,
         refuse=responses_rules.refuse_chat,
+        kept=openai_wire.kept,
     ),
     "/v1/responses": Wire(
         parse_request=responses_wire.parse_request,
@@ -38,6 +40,8 @@ WIRES = {
         stream_error=responses_wire.stream_error,
         refuse=responses_rules.refuse_response,
         names_events=True,
+        kept=responses_wire.kept,
+        keeps_by_default=True,
     ),
     "/v1/responses/input_tokens": Wire(
         parse_request=responses_wire.parse_request, whole=responses_wire.count_tokens, is_charged=False
@@ -113,13 +117,29 @@ def _described(request: web.Request, found: object) -> web.Response:
 
 
 async def stored_response(request: web.Request) -> web.Response:
-    """Answer a call about a stored response, whichever it is."""
+    """Answer a call about a stored response: one that was streamed as it is, any other with a fixed one."""
     recording = request.app[PROVIDER].recordings.begin(request, await request.read())
     if has_wrong_key(request):
         return recording.whole(refusal(401, "", is_anthropic=False))
-    below = request.match_info.get("below", "")
-    found = responses_wire.stored(request.match_info["id"], request.method, below)
+    below, response_id = request.match_info.get("below", ""), request.match_info["id"]
+    kept = _kept(request, response_id) if request.method == "GET" and not below else None
+    found = kept or responses_wire.stored(response_id, request.method, below)
     return recording.whole(web.json_response(found, headers={"x-request-id": "upstream"}))
+
+
+async def stored_completion(request: web.Request) -> web.Response:
+    """Return a chat completion that was streamed and is kept."""
+    recording = request.app[PROVIDER].recordings.begin(request, b"")
+    found = _kept(request, request.match_info["id"])
+    if has_wrong_key(request) or found is None:
+        return recording.whole(refusal(401 if has_wrong_key(request) else 404, "", is_anthropic=False))
+    return recording.whole(web.json_response(found, headers={"x-request-id": "upstream"}))
+
+
+def _kept(request: web.Request, response_id: str) -> dict[str, Any] | None:
+    """Return what is kept under the id of a streamed response; None: nothing is."""
+    exchange = request.app[PROVIDER].kept.get(response_id.rpartition("resp_")[2].removeprefix("chatcmpl-"))
+    return exchange.kept() if exchange is not None else None
 
 
 async def show_bill(request: web.Request) -> web.Response:
@@ -159,6 +179,7 @@ def make_app() -> web.Application:
     app.router.add_post(f"{CHAT_ONLY}/v1/chat/completions", _handler(sold))
     for method, below in (("GET", ""), ("DELETE", ""), ("POST", "/{below:cancel}"), ("GET", "/{below:input_items}")):
         app.router.add_route(method, "/v1/responses/{id}" + below, stored_response)
+    app.router.add_get("/v1/chat/completions/{id}", stored_completion)
     app.router.add_get("/v1/models", list_models)
     app.router.add_get("/v1/models/{name}", one_model)
     app.router.add_get("/_bill", show_bill)

@@ -35,7 +35,9 @@ def job(**fields: Any) -> Job:
 
 def reader(received: int = 0) -> Any:
     """Return what was read of a stream of which so many bytes of text have come."""
-    return SimpleNamespace(usage=None, input_usage=None, extras=NO_EXTRAS, received_output_bytes=received)
+    return SimpleNamespace(
+        usage=None, input_usage=None, extras=NO_EXTRAS, received_output_bytes=received, response_id=""
+    )
 
 
 def test_a_report_covers_what_has_come_and_is_due_again_only_when_that_has_grown() -> None:
@@ -74,6 +76,18 @@ def test_a_report_tells_what_has_come_and_up_to_where_it_holds() -> None:
     assert told is not None
     assert (told.seen.received_bytes, told.seen.output_tokens, told.seen.input_usage) == (100, 0, TokenUsage(input=7))
     assert told.seen.covered_bytes > 100
+
+
+def test_the_id_of_a_response_is_reported_once_it_is_known_if_the_provider_keeps_the_response() -> None:
+    unseen, read = job(may_think_unseen=True), reader()
+    attempt = StreamedAttempt(unseen, CLAIM, read, began_s=0.0, is_kept=True, credential="second")
+    assert attempt.due(1.0) is None, "what it may cost is not known, nor is its id"
+    read.response_id = "resp_1"
+    told = attempt.due(2.0)
+    assert told is not None
+    assert (told.assumed_nano_usd, told.seen.response_id, told.seen.credential) == (None, "resp_1", "second")
+    assert attempt.due(3.0) is None
+    assert StreamedAttempt(unseen, CLAIM, read, began_s=0.0).due(2.0) is None
 
 
 @pytest.mark.parametrize(

@@ -20,10 +20,11 @@ from api.dashboard.viewer import Viewer
 from api.requests import HttpRequest, in_utc
 from api.services import Services
 from domain.errors import InvalidRequest
-from domain.events import EVENT_TYPES
+from domain.events import EVENT_TYPES, INSTALLATION
 from infra.ids import new_id
 from infra.log_selection import Selection
 from infra.raw_events import RawEvent, selected_raw_events
+from projections import keys
 from projections.audit_runs import AuditKind, AuditRun, ask_run, newest_runs
 
 NAVIGATION = NavigationEntry(path="/audit", label="Audit", roles=ADMINS)
@@ -80,6 +81,7 @@ async def show_audit(
         asked=asked,
         events=events,
         pretty=_pretty,
+        projects=await _projects(services, viewer),
         types=[("", "Any"), *((name, name) for name in sorted(EVENT_TYPES))],
         runs=await _runs(services, viewer),
         verdict_kinds=VERDICT_KINDS,
@@ -140,6 +142,14 @@ HANDLERS = (show_audit, save_audit, export_audit, show_runs, ask_for_run)
 async def _found(services: Services, viewer: Viewer, asked: AuditPage, limit: int) -> list[RawEvent]:
     before = int(asked.before) if asked.before is not None else NEWEST
     return await selected_raw_events(services.pool, _selection(viewer, asked), after=0, before=before, limit=limit)
+
+
+async def _projects(services: Services, viewer: Viewer) -> list[tuple[str, str]]:
+    """What the operator may choose from. What belongs to no project is the installation's."""
+    if viewer.role != "operator":
+        return []
+    named = [(one.project_id, one.name) for one in await keys.projects(services.pool)]
+    return [("", "All projects"), (INSTALLATION, "The installation"), *named]
 
 
 async def _runs(services: Services, viewer: Viewer) -> list[AuditRun]:

@@ -27,6 +27,7 @@ from domain.dialects.openai.embeddings import (
 )
 from domain.dialects.openai.fields import CHAT_FIELDS, EMBEDDINGS_FIELDS, RESPONSES_FIELDS
 from domain.dialects.openai.images import image_tokens
+from domain.dialects.openai.kept import is_stored
 from domain.dialects.openai.reasoning import without_thinking
 from domain.dialects.openai.render import cap_field, render_chat_request
 from domain.dialects.openai.request import parse_chat_request
@@ -74,6 +75,10 @@ class OpenAiChat(Codec):
     image_tokens = staticmethod(image_tokens)
     fits = staticmethod(fits_chat_completions)
     for_vendor = staticmethod(without_thinking)
+
+    def keeps_response(self, content: bytes) -> bool:
+        """See `Codec`: only if it is asked to."""
+        return is_stored(content, by_default=False)
 
     def needs_fuller(self, request: ChatRequest | EmbeddingsRequest, upstream_model: str, *, is_builtin: bool) -> bool:
         """See `Codec`."""
@@ -184,6 +189,10 @@ class OpenAiResponses(Codec):
     without_refused = staticmethod(without_refused)
     parse_response = staticmethod(parse_responses_response)
     events_of_response = staticmethod(terminal_event)
+
+    def keeps_response(self, content: bytes) -> bool:
+        """See `Codec`: unless it is asked not to."""
+        return is_stored(content, by_default=True)
 
     def stream_reader(self, *, model: str | None = None) -> StreamReader:
         """See `Codec`."""
