@@ -3,6 +3,7 @@
 So a key works once the call that issued it has returned, and stops working once the call that revoked it has returned.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
@@ -119,6 +120,13 @@ async def key_of_project(pool: Pool, project_id: str, key_id: str) -> KeyRecord 
     return _record(row) if row is not None else None
 
 
+async def key_with_id(pool: Pool, key_id: str) -> KeyRecord | None:
+    """Return a key of any project; None if there is none."""
+    async with database_errors():
+        row = await pool.fetchrow(_KEY + "WHERE k.key_id = $1", key_id)
+    return _record(row) if row is not None else None
+
+
 async def keys_of_project(pool: Pool, project_id: str) -> list[KeyRecord]:
     """Return every key of a project, oldest first, including revoked ones."""
     async with database_errors():
@@ -141,10 +149,16 @@ async def project(pool: Pool, project_id: str) -> ProjectRecord | None:
 
 
 async def projects(pool: Pool) -> list[ProjectRecord]:
-    """Return every project, oldest first, without the hints of its provider keys."""
+    """Return every project, oldest first, with the hints of its provider keys."""
     async with database_errors():
         rows = await pool.fetch(_PROJECT + "ORDER BY project_id")
-    return [ProjectRecord(**row, provider_hints={}) for row in rows]
+        hints = await pool.fetch(
+            "SELECT project_id, provider, hint FROM provider_keys WHERE name = $1", DEFAULT_CREDENTIAL
+        )
+    hints_of: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for hint in hints:
+        hints_of[hint["project_id"]][hint["provider"]] = hint["hint"]
+    return [ProjectRecord(**row, provider_hints=hints_of[row["project_id"]]) for row in rows]
 
 
 def _record(row: asyncpg.Record) -> KeyRecord:

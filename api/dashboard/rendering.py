@@ -38,6 +38,7 @@ _FILTERS = {
     "money": figures.money,
     "nano": amounts.nano,
     "plain": amounts.plain,
+    "usd": figures.dollars,
     "exact_money": figures.exact_money,
     "count": figures.count,
     "short_count": figures.short_count,
