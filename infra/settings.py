@@ -32,9 +32,11 @@ from infra.environment_variables import (
     settings_of,
     text_of,
     token,
+    true_or_false,
     without_final_slash,
     yes_or_no,
 )
+from infra.telemetry.settings import SignalSettings, TelemetrySettings
 from migrations.roles import Process
 
 ENCRYPTION_KEY_BYTES = 32
@@ -46,6 +48,7 @@ _TLS_SCHEMES = frozenset(("tls", "wss"))
 LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost"})
 
 LogFormat = Literal["console", "json"]
+OtlpProtocol = Literal["grpc", "http/protobuf"]
 LogLevel = Literal["info", "warning"]
 AccessLines = Literal["all", "failures", "none"]
 HttpUrl = Annotated[str, Meta(pattern=r"^https?://")]
@@ -62,6 +65,8 @@ EncryptionKey = Annotated[bytes, Meta(min_length=ENCRYPTION_KEY_BYTES, max_lengt
 MetricsPort = Annotated[int, Meta(ge=1, le=65_535)]
 NatsReplicas = Annotated[int, Meta(ge=1, le=5)]
 NonEmpty = Annotated[str, Meta(min_length=1)]
+OtlpHeaders = dict[NonEmpty, NonEmpty]
+"""As the variable has them: percent-encoded."""
 
 
 class NamedKey(Struct, frozen=True):
@@ -588,6 +593,107 @@ class Settings(Struct, frozen=True, kw_only=True):
             "bytes, 0 to 68719476736",
         ),
     ] = 64 * 1024 * 1024
+    telemetry_endpoint: Annotated[
+        HttpUrl | None,
+        Variable(
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "the OpenTelemetry collector that the API and the workers send traces and metrics to; unset: they send "
+            "none (docs/how-to/send-telemetry.md)",
+            "an http(s) address",
+            parse=without_final_slash,
+        ),
+    ] = None
+    traces_endpoint: Annotated[
+        HttpUrl | None,
+        Variable(
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+            "another one for the traces; over http/protobuf with its path",
+            "an http(s) address",
+        ),
+    ] = None
+    metrics_endpoint: Annotated[
+        HttpUrl | None,
+        Variable(
+            "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+            "another one for the metrics; over http/protobuf with its path",
+            "an http(s) address",
+        ),
+    ] = None
+    telemetry_protocol: Annotated[
+        OtlpProtocol,
+        Variable("OTEL_EXPORTER_OTLP_PROTOCOL", "how the collector is spoken to", "grpc or http/protobuf"),
+    ] = "http/protobuf"
+    traces_protocol: Annotated[
+        OtlpProtocol | None,
+        Variable("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "otherwise for the traces", "grpc or http/protobuf"),
+    ] = None
+    metrics_protocol: Annotated[
+        OtlpProtocol | None,
+        Variable("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "otherwise for the metrics", "grpc or http/protobuf"),
+    ] = None
+    telemetry_headers: Annotated[
+        OtlpHeaders,
+        Variable(
+            "OTEL_EXPORTER_OTLP_HEADERS",
+            "headers that the collector is sent, such as its token",
+            "name=value, with commas between, percent-encoded",
+            secret=True,
+            parse=pairs,
+        ),
+    ] = {}
+    traces_headers: Annotated[
+        OtlpHeaders,
+        Variable(
+            "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+            "others for the traces",
+            "name=value, with commas between, percent-encoded",
+            secret=True,
+            parse=pairs,
+        ),
+    ] = {}
+    metrics_headers: Annotated[
+        OtlpHeaders,
+        Variable(
+            "OTEL_EXPORTER_OTLP_METRICS_HEADERS",
+            "others for the metrics",
+            "name=value, with commas between, percent-encoded",
+            secret=True,
+            parse=pairs,
+        ),
+    ] = {}
+    telemetry_disabled: Annotated[
+        bool,
+        Variable(
+            "OTEL_SDK_DISABLED",
+            "whether nothing is sent, whatever the other variables say",
+            "true or false",
+            parse=true_or_false,
+        ),
+    ] = False
+    service_name: Annotated[
+        NonEmpty,
+        Variable("OTEL_SERVICE_NAME", "the name of this gateway in the telemetry", "a name"),
+    ] = "ai-gateway"
+    telemetry_conventions: Annotated[
+        tuple[str, ...],
+        Variable(
+            "OTEL_SEMCONV_STABILITY_OPT_IN",
+            "which names model calls have in the telemetry: `gen_ai_latest_experimental` for those of the latest "
+            "conventions, `gen_ai_latest_experimental/dup` for both; unset: those that dashboards read today",
+            "names with commas between; those of other areas say nothing here",
+            parse=names,
+        ),
+    ] = ()
+    telemetry_content_bytes: Annotated[
+        int,
+        Meta(ge=0, le=65_536),
+        Variable(
+            "GATEWAY_TELEMETRY_CONTENT_BYTES",
+            "how much of what a provider is sent, and of its answer, a span carries at most; 0: no content is ever in "
+            "the telemetry",
+            "bytes, 0 to 65536",
+        ),
+    ] = 0
     allow_loopback_urls: Annotated[
         bool,
         Variable(
@@ -648,6 +754,31 @@ class Settings(Struct, frozen=True, kw_only=True):
         )
 
     @property
+    def telemetry(self) -> TelemetrySettings:
+        """Return where traces and metrics go, and how."""
+        base, is_off = self.telemetry_endpoint, self.telemetry_disabled
+        return TelemetrySettings(
+            traces=None if is_off else self._signal("traces", base, self.traces_endpoint),
+            metrics=None if is_off else self._signal("metrics", base, self.metrics_endpoint),
+            service_name=self.service_name,
+            opt_in=self.telemetry_conventions,
+            content_bytes=self.telemetry_content_bytes,
+        )
+
+    def _signal(self, signal: Literal["traces", "metrics"], base: str | None, own: str | None) -> SignalSettings | None:
+        """Return where one signal goes; None: nowhere. Over HTTP, the common address lacks the signal's path."""
+        if own is None and base is None:
+            return None
+        protocol: OtlpProtocol = getattr(self, f"{signal}_protocol") or self.telemetry_protocol
+        with_path = f"{base}/v1/{signal}" if protocol == "http/protobuf" else base
+        headers: dict[str, str] = getattr(self, f"{signal}_headers") or self.telemetry_headers
+        return SignalSettings(
+            endpoint=own or with_path or "",
+            is_grpc=protocol == "grpc",
+            headers={name.lower(): unquote(value) for name, value in headers.items()},
+        )
+
+    @property
     def owner_url(self) -> str | None:
         """Return the database's address as the owner of its tables."""
         return self.migration_database_url or self.database_url
@@ -695,7 +826,9 @@ class Settings(Struct, frozen=True, kw_only=True):
         """Return the texts of these settings that no log line may have."""
         values = [getattr(self, setting.field) for setting in SETTINGS if setting.variable.secret]
         texts = [text for value in values if value is not None for text in _secrets_of(value)]
-        in_addresses = [text for url in self.provider_base_urls.values() for text in _secrets_in_url(url)]
+        collectors = (self.telemetry_endpoint, self.traces_endpoint, self.metrics_endpoint)
+        addresses = [*self.provider_base_urls.values(), *(url for url in collectors if url is not None)]
+        in_addresses = [text for url in addresses for text in _secrets_in_url(url)]
         return tuple(dict.fromkeys(text for text in (*texts, *in_addresses) if is_secret(text)))
 
     @property
@@ -715,8 +848,13 @@ class Settings(Struct, frozen=True, kw_only=True):
         return f"Settings(host={self.host!r}, port={self.port}, data_dir={str(self.data_dir)!r})"
 
 
-def _secrets_of(value: str | bytes | NamedKey | tuple[str | bytes | NamedKey, ...]) -> list[str]:
+def _secrets_of(
+    value: str | bytes | NamedKey | dict[str, str] | tuple[str | bytes | NamedKey, ...],
+) -> list[str]:
     """What is secret in the value of a variable with a secret."""
+    if isinstance(value, dict):  # headers: a value may have a scheme in front, such as `Bearer`
+        decoded = [text for one in value.values() for text in (one, unquote(one))]
+        return [text for one in decoded for text in (one, one.rpartition(" ")[2])]
     if isinstance(value, NamedKey):
         return [value.key]
     if isinstance(value, tuple):
