@@ -295,7 +295,11 @@ def _job_runner(backends: _Backends, services: Services) -> JobRunner:
         now=now,
     )
     leases = JobLeases(backends.pool, f"{socket.gethostname()}:{os.getpid()}:{new_id('run')}")
-    runner = JobRunner(leases, running.run, slots=services.settings.job_slots)
+    inference = services.inference
+    assert isinstance(inference, InferenceService), "made by `_inference`"
+    runner = JobRunner(
+        leases, running.run, slots=services.settings.job_slots, callers=lambda: inference.callers_in_flight
+    )
     services.jobs.on_accepted = runner.wake
     return runner
 

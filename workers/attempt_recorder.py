@@ -146,6 +146,7 @@ class AttemptRecorder:
             first_token_ms=outcome.first_token_ms(ctx.job, now, _since(result.first_output_at_s)),
             item_ids=result.item_ids,
             targets=target_fates(ctx.root, ctx.history, ctx.skipped, answered=ctx.target),
+            is_passthrough=job.is_passthrough if job.identity.idempotency is not None else None,
         )
         cost = outcome.cost_incurred(
             job.identity,

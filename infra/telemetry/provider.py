@@ -106,7 +106,7 @@ class Telemetry:
 
 
 def misspelt(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that are almost one of the SDK's, and what that is. Those of others are no business of ours."""
+    """Return the variables that are almost one of the SDK's, and what that is. Others may be of other programs."""
     known = {
         text for text in vars(environment_variables).values() if isinstance(text, str) and text.startswith("OTEL_")
     }
