@@ -113,9 +113,7 @@ class Accounts:
         """
         stream = project_stream(project_id)
         version = len(await self._log.read_stream(stream))  # before what is decided on
-        current = await keys.project(self._pool, project_id)
-        if current is None:
-            raise NotFound("there is no such project")
+        current = await self.project(project_id)
         events: tuple[Event, ...] = _provider_keys_set(provider_keys)
         before = ProjectSettingsChanged(
             name=current.name,
@@ -134,9 +132,7 @@ class Accounts:
                 await self._store_provider_keys(connection, project_id, provider_keys)
 
             await self._append(project_id, datetime.now(UTC), [(stream, version, events)], store)
-        changed = await keys.project(self._pool, project_id)
-        assert changed is not None, "projects are never removed"
-        return changed
+        return await self.project(project_id)
 
     async def rotate_webhook_secret(self, project_id: str) -> int:
         """Have a project's webhooks signed with another secret. Return how often that was done.
@@ -147,12 +143,22 @@ class Accounts:
         """
         stream = project_stream(project_id)
         version = len(await self._log.read_stream(stream))
-        current = await keys.project(self._pool, project_id)
-        if current is None:
-            raise NotFound("there is no such project")
+        current = await self.project(project_id)
         rotated = WebhookSecretRotated(rotation=current.webhook_rotation + 1)
         await self._append(project_id, datetime.now(UTC), [(stream, version, (rotated,))])
         return rotated.rotation
+
+    async def project(self, project_id: str) -> ProjectRecord:
+        """A project.
+
+        Raises:
+            NotFound: there is no such project.
+
+        """
+        record = await keys.project(self._pool, project_id)
+        if record is None:
+            raise NotFound("there is no such project")
+        return record
 
     async def issue_key(self, project_id: str, settings: KeySettings) -> NewKey:
         """Issue a key of a project."""

@@ -23,6 +23,7 @@ from api.native import (
     keys,
     models,
     prices,
+    project_keys,
     projects,
     provider_health,
     providers,
@@ -44,6 +45,10 @@ from api.vendors.handlers import ANTHROPIC_HANDLERS, EITHER_HANDLERS, OPENAI_HAN
 from api.vendors.paths import VENDORS_PATH, VendorPaths
 
 API_VERSION = "1"
+MAX_SETTINGS_BODY_BYTES = 256 * 1024
+"""Of the calls that set something up; a key with a hundred long names of models has 150 KiB. Bodies are decoded in the
+event loop, and anybody on this machine may send one to create a project.
+"""
 _PAGE_PATH = "/schema"
 _SWAGGER_PATH = f"{_PAGE_PATH}/swagger-ui"
 
@@ -51,7 +56,7 @@ _SWAGGER_PATH = f"{_PAGE_PATH}/swagger-ui"
 def create_app(services: Services) -> ASGIApp:
     """Make the application. Its OpenAPI document is made when it is first asked for."""
     app = _application(services, services.settings.max_body_bytes)
-    return VendorPaths(RequestLifetime(app, services.metrics, services.log, services.access_log))
+    return VendorPaths(RequestLifetime(app, services.metrics, services.log, services.access_log, services.observer))
 
 
 def warm_up() -> None:
@@ -62,7 +67,7 @@ def warm_up() -> None:
 def _application(services: Services | None, max_body_bytes: int) -> Litestar:
     schemas = MsgspecSchemas(*completions.OPENAPI_TYPES)
     return Litestar(
-        [_without_options(_native()), *_vendors(), *health.HANDLERS, dashboard_router(), _swagger_ui()],
+        [_without_options(_native(max_body_bytes)), *_vendors(), *health.HANDLERS, dashboard_router(), _swagger_ui()],
         dependencies={
             "services": Provide(lambda: services, sync_to_thread=False),
             "caller": Provide(provide_caller, sync_to_thread=False),
@@ -79,27 +84,30 @@ def _application(services: Services | None, max_body_bytes: int) -> Litestar:
     )
 
 
-def _native() -> Router:
-    return Router(
-        NATIVE_PATH,
+def _native(max_body_bytes: int) -> Router:
+    settings = Router(
+        "/",
         route_handlers=[
-            *completions.HANDLERS,
             *projects.HANDLERS,
             *keys.HANDLERS,
+            *project_keys.HANDLERS,
             providers.PROJECT_PROVIDERS,
             providers.INSTALLATION_PROVIDERS,
             credentials.PROJECT_CREDENTIALS,
             credentials.INSTALLATION_CREDENTIALS,
             *routes.HANDLERS,
-            *route_plans.HANDLERS,
             *provider_health.HANDLERS,
             *usage.HANDLERS,
             *requests.HANDLERS,
             *audit.HANDLERS,
-            *jobs.HANDLERS,
             *models.HANDLERS,
             *prices.HANDLERS,
         ],
+        request_max_body_size=min(MAX_SETTINGS_BODY_BYTES, max_body_bytes),
+    )
+    return Router(
+        NATIVE_PATH,
+        route_handlers=[*completions.HANDLERS, settings, *route_plans.HANDLERS, *jobs.HANDLERS],
         dto=StrictBody,
         exception_handlers=EXCEPTION_HANDLERS,
         response_class=NativeResponse,

@@ -83,7 +83,7 @@ def _limited(pieces: Iterator[bytes], max_bytes: int) -> Iterator[bytes]:
     for piece in pieces:
         size_bytes += len(piece)
         if size_bytes > max_bytes:
-            raise BodyTooLarge(f"the body may have {max_bytes} bytes when it is unpacked (GATEWAY_MAX_BODY_BYTES)")
+            raise BodyTooLarge(f"the body may have {max_bytes} bytes when it is unpacked")
         if piece:
             yield piece
 

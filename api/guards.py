@@ -12,6 +12,7 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
 from api.authentication import Caller
+from api.native.validation import decode_large
 from api.operator import (
     Peer,
     authorize_new_project,
@@ -115,6 +116,7 @@ async def _check(
         user = await who(connection)
         if not body:
             raise InvalidRequest("the body is empty: this call takes a JSON object")
+        await decode_large(connection, handler, body)
     connection.scope["user"] = user
 
 

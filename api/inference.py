@@ -72,6 +72,11 @@ class InferenceService:
         self._log = event_log
         self._now = now
 
+    @property
+    def callers_in_flight(self) -> int:
+        """The callers that wait for an answer of a worker's at the moment."""
+        return self._dispatcher.in_flight
+
     async def infer(
         self, caller: Caller, inference_request: InferenceRequest, receive: Receive
     ) -> InferenceResponse | StreamedResponse:
@@ -107,7 +112,7 @@ class InferenceService:
             for _ in range(MAX_PLANS):
                 ctx = await self._large_requests.run(
                     caller.project_id,
-                    inference_request.size_bytes,
+                    inference_request.planned_bytes,
                     self._planner.plan,
                     caller,
                     inference_request,
@@ -148,7 +153,7 @@ class InferenceService:
             if cached is not None:
                 return await self._serve_cached(ctx, cached, is_shared=False)
             self._dispatcher.check_room(ctx)
-            size_bytes = ctx.inference_request.size_bytes
+            size_bytes = ctx.inference_request.size_bytes * (1 + len(ctx.further))
             ctx = await self._large_requests.run(ctx.identity.project_id, size_bytes, self._planner.bound_cost, ctx)
             while ctx.remaining_s(self._now()) > 0:
                 ctx.disconnect.check()

@@ -24,6 +24,7 @@ _GROUPS = (
     ("/v1/models", "vendor-models"),
     ("/health", "health"),
     ("/metrics", "metrics"),
+    ("/static/", "dashboard"),
 )
 
 REFUSAL_REASONS: dict[Outcome, str] = {
@@ -37,9 +38,12 @@ REFUSAL_REASONS: dict[Outcome, str] = {
 """The `reason` label of `gateway_refusals_total` for each outcome of admission. Dashboards use these: they stay."""
 
 
-def route_of(path: str) -> str:
-    """Return the group of routes that a path belongs to. It is what figures and access lines have instead of it."""
-    return next((name for prefix, name in _GROUPS if path.startswith(prefix)), "other")
+def route_of(path: str, *, has_viewer: bool = False) -> str:
+    """Return the group of routes that a path belongs to. It is what figures and access lines have instead of it.
+
+    `has_viewer`: the request is of somebody who has signed in to the dashboard, whose pages have no common beginning.
+    """
+    return next((name for prefix, name in _GROUPS if path.startswith(prefix)), "dashboard" if has_viewer else "other")
 
 
 class Metrics:

@@ -102,6 +102,11 @@ class InferenceRequest(Struct, frozen=True, kw_only=True):
     facts: RequestFacts = field(default_factory=RequestFacts)
     """What becomes known of it; its targets share them."""
 
+    @property
+    def planned_bytes(self) -> int:
+        """What there is to be worked on to plan and bound it: its body, once for each target."""
+        return self.size_bytes * (1 + len(self.failover.further) if self.failover is not None else 1)
+
 
 class Failover(Struct, frozen=True, kw_only=True):
     """The rest of a request's plan, behind its first target."""

@@ -13,7 +13,9 @@ from datetime import UTC, datetime
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPResponseBodyEvent, Message, Receive, Scope, Send
 
+from api.connections import MAX_UNREAD_BYTES
 from api.metrics import Metrics, route_of
+from api.observation import NOT_OBSERVED, RequestObserver
 from api.request_facts import FACTS_SCOPE, RequestFacts
 from domain.errors import GatewayError
 from domain.money import to_usd
@@ -24,10 +26,10 @@ from infra.ids import new_id
 
 REQUEST_ID_SCOPE = "gateway.request_id"
 BYTES_SCOPE = "gateway.bytes_in_hand"
-PIECE_BYTES = 256 * 1024
-"""Of an answer."""
-_WATCHERS = frozenset(("health", "metrics"))
-"""Routes that are called all the time: they have a line if they fail."""
+PIECE_BYTES = MAX_UNREAD_BYTES
+"""Of an answer. The next is sent when there is room: what waits is counted until the last one has been sent."""
+_WATCHERS = frozenset(("health", "metrics", "dashboard"))
+"""Routes that are called all the time by those who watch: they have a line if they fail."""
 _LEAST_FAILURE = 400
 _LIMITED = 429
 _SERVER_FAILURE = 500
@@ -36,7 +38,15 @@ _SERVER_FAILURE = 500
 class RequestLifetime:
     """Gives every request an id and every response its headers; at the end releases its bytes, counts and notes it."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, log: EventLog, access_log: AccessLog) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        log: EventLog,
+        access_log: AccessLog,
+        observer: RequestObserver = NOT_OBSERVED,
+    ) -> None:
+        self._observer = observer
         self._app = app
         self._metrics = metrics
         self._log = log
@@ -57,6 +67,7 @@ class RequestLifetime:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                watch.answering(status)
                 message["headers"] = [*message["headers"], header, *self._log_position(scope)]
             elif message["type"] == "http.response.body":
                 if facts.first_byte_s is None:
@@ -68,16 +79,18 @@ class RequestLifetime:
             await send(message)
 
         try:
-            await self._app(scope, receive, send_with_id)
+            with self._observer.request(scope) as watch:
+                await self._app(scope, receive, send_with_id)
         finally:
             in_hand = scope.get(BYTES_SCOPE)
             if isinstance(in_hand, BytesInHand):
                 in_hand.close()
-            route, took_s = route_of(scope["path"]), time.perf_counter() - started_s
+            has_viewer = in_hand is None and scope.get("user") is not None
+            route, took_s = route_of(scope["path"], has_viewer=has_viewer), time.perf_counter() - started_s
             self._metrics.observe(route, str(status), took_s, facts)
             if _has_line(self._access_log, route, status):
                 line = _line(request_id, route, status, took_s, facts)
-                self._access_log.note(line, _limited(status, has_key=in_hand is not None))
+                self._access_log.note(line, _limited(status, is_known=in_hand is not None or has_viewer))
 
     def _log_position(self, scope: Scope) -> list[tuple[bytes, bytes]]:
         """Return the header with the newest head of the log. Whoever has shown no key learns nothing of it."""
@@ -107,9 +120,9 @@ def _has_line(access_log: AccessLog, route: str, status: int) -> bool:
     return access_log.lines == "failures" and status >= _LEAST_FAILURE
 
 
-def _limited(status: int, *, has_key: bool) -> Limited | None:
+def _limited(status: int, *, is_known: bool) -> Limited | None:
     """The kind of a request that its caller can repeat without end and for nothing."""
-    if not has_key:  # bytes are counted once a key is known
+    if not is_known:  # bytes are counted once a key is known
         return "no_key"
     return "rate_limited" if status == _LIMITED else None
 

@@ -167,9 +167,14 @@ class RequestPlanner(TargetPlanner):
                 )
 
     def _names_at(self, caller: Caller, models: Sequence[str], target: Target) -> frozenset[str]:
-        """The names by which the provider of a target knows these models, as far as it serves them."""
+        """The names by which the provider of a target knows these models, as far as it serves them.
+
+        A route's name stands for the route's targets, and not for the model of that name.
+        """
         names: set[str] = set()
         for model in models:
+            if self.is_route(caller, model):
+                continue
             with suppress(UnknownModel):
                 one = self.target(caller, model)
                 if (one.provider, one.base_url) == (target.provider, target.base_url):

@@ -84,6 +84,11 @@ class _FallbacksHeader(Struct, frozen=True, rename={"names": "x-gateway-fallback
 class CountedRequest(Request[Any, Any, Any]):
     """A request whose body counts against the process's budget, as it came and as it is unpacked."""
 
+    @property
+    def max_body_bytes(self) -> int:
+        """The longest body that the call takes, as it comes and as it is unpacked."""
+        return self.route_handler.resolve_request_max_body_size() or services_of(self).settings.max_body_bytes
+
     @classmethod
     def of_job(cls, scope: Scope, receive: Receive, body: bytes) -> "CountedRequest":
         """Make the request of a job, whose body is there and counted, and came over no connection."""
@@ -115,7 +120,7 @@ class CountedRequest(Request[Any, Any, Any]):
     async def _unpacked(self, packed: bytes, encodings: tuple[str, ...]) -> bytes:
         """Unpack a body: the start of a small one at once, the rest in a thread, in the turn of its project."""
         services, in_hand = services_of(self), bytes_in_hand(self)
-        pieces = unpacked(packed, encodings, services.settings.max_body_bytes)
+        pieces = unpacked(packed, encodings, self.max_body_bytes)
         is_small = len(packed) < LARGE_BYTES and len(encodings) == 1  # what comes out of the first may be large
         parts = [taken(pieces, LARGE_BYTES) if is_small else b""]
         in_hand.take(len(parts[0]))
@@ -138,7 +143,7 @@ class CountedRequest(Request[Any, Any, Any]):
         announced = self.content_length
         if announced is None:
             return self._count_pieces()
-        if announced <= services_of(self).settings.max_body_bytes:
+        if announced <= self.max_body_bytes:
             bytes_in_hand(self).take(announced)
         return super().stream()
 
@@ -193,7 +198,9 @@ def http_message(request: HttpRequest, error: HTTPException) -> str:
                 "Anthropic's in the port; docs/how-to/connect-a-client.md lists the calls, /schema the native API"
             )
         case 413:
-            return f"the body may have {services_of(request).settings.max_body_bytes} bytes (GATEWAY_MAX_BODY_BYTES)"
+            assert isinstance(request, CountedRequest), "the application's request class"
+            limit, most = request.max_body_bytes, services_of(request).settings.max_body_bytes
+            return f"the body may have {limit} bytes" + (" (GATEWAY_MAX_BODY_BYTES)" if limit == most else "")
         case _:
             return error.detail
 

@@ -71,10 +71,20 @@ async def plan_route(
     calls: list[PlannedCall] = []
     for target in targets:
         share = services.planner.share_of(caller, target.asked)
-        obstacle = await _without_credential(services, caller, target) or _without_circuit(target, share)
-        found = obstacle or _call_of(
-            services, caller, target, share, request, has_budget=budgets.count_for(caller, target)
-        )
+        found: PlannedCall | LeftOut | None
+        found = await _without_credential(services, caller, target) or _without_circuit(target, share)
+        if found is None:
+            found = await services.large_requests.run(
+                caller.project_id,
+                request.size_bytes if request is not None else 0,
+                _call_of,
+                services,
+                caller,
+                target,
+                share,
+                request,
+                has_budget=budgets.count_for(caller, target),
+            )
         if isinstance(found, PlannedCall):
             calls.append(found)
         else:

@@ -171,6 +171,10 @@ class TargetPlanner:
             )
         )
 
+    def is_route(self, caller: Caller, name: str) -> bool:
+        """True if a caller means a route by a name."""
+        return self._find_route(caller, name) is not None
+
     def target(self, caller: Caller, model: str) -> Target:
         """Resolve a model's name.
 

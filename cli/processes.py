@@ -31,6 +31,8 @@ GC_THRESHOLDS = (50_000, 20, 100)
 """A request leaves few reference cycles: a collection after every 700 objects is wasted work."""
 RUNNING_FILE = "running.json"
 USAGE_ERROR = 2
+_OF_TELEMETRY = "OTEL_"
+"""OpenTelemetry's SDK reads such variables of the process itself: those of `.env` are put there."""
 FAILED = 1
 """A server that a process needs did not answer in time when it started."""
 
@@ -62,8 +64,10 @@ def fail(message: str) -> NoReturn:
 
 def read_settings(**flags: object) -> Settings:
     """Read the settings of this process. Print one line and exit with code 2 if one is wrong."""
+    environ = environment(os.environ, Path.cwd())
+    os.environ.update({name: value for name, value in environ.items() if name.startswith(_OF_TELEMETRY)})
     try:
-        settings = load_settings(environment(os.environ, Path.cwd()), flags=flags, on_terminal=sys.stderr.isatty())
+        settings = load_settings(environ, flags=flags, on_terminal=sys.stderr.isatty())
     except SettingsError as error:
         fail(str(error))
     if settings.models_file is not None:
@@ -76,7 +80,7 @@ def read_settings(**flags: object) -> Settings:
 
 def run_process(settings: Settings, name: str, main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
     """Run a process of the gateway under uvloop until SIGTERM or SIGINT."""
-    configure_logging(settings.log_format, process=name, secrets=settings.secret_texts)
+    configure_logging(settings.log_format, process=name, secrets=settings.secret_texts, level=settings.log_level)
 
     async def run() -> None:
         stop = asyncio.Event()

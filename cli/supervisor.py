@@ -16,7 +16,7 @@ from typing import Any
 from msgspec import Struct
 
 from cli.spare import Order, SpareProcess, Taken
-from cli.terminal import TAB
+from cli.terminal import CLEAR_LINE, TAB
 from domain.names import printable
 from infra.child import start_child
 
@@ -40,7 +40,8 @@ class ChildSpec(Struct, frozen=True, kw_only=True):
 
 def say(name: str, text: str) -> None:
     """Print a line under the name of a process."""
-    print(f"{name:<11} | {printable(text, keep=TAB)}", file=sys.stderr, flush=True)
+    over = CLEAR_LINE if sys.stderr.isatty() else ""  # a step of the start may stand there
+    print(f"{over}{name:<11} | {printable(text, keep=TAB)}", file=sys.stderr, flush=True)
 
 
 class Child:

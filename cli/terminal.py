@@ -7,6 +7,8 @@ import click
 from domain.names import printable
 
 TAB = "\t"
+CLEAR_LINE = "\r\x1b[K"
+"""Goes to the start of the line and erases it (ECMA-48, EL)."""
 
 
 def show(line: str, *, err: bool = False) -> None:

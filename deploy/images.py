@@ -15,6 +15,8 @@ IMAGES: Mapping[str, str] = {
     "PYTHON_IMAGE": "python:3.11-slim",
     "POSTGRES_IMAGE": "postgres:18",
     "NATS_IMAGE": "nats:2.12-alpine",
+    "PROMETHEUS_IMAGE": "prom/prometheus:v3.5.0",
+    "GRAFANA_IMAGE": "grafana/grafana:12.1.1",
 }
 TIMEOUT_S = 120
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")

@@ -48,6 +48,7 @@ def make_secrets(folder: Path, *, renew: bool = False) -> list[str]:
         },
         {"master_key": f"gw_master_{secrets.token_urlsafe(TOKEN_BYTES)}"},
         {"metrics_token": secrets.token_urlsafe(TOKEN_BYTES)},
+        {"grafana_password": secrets.token_urlsafe(TOKEN_BYTES)},
         {"encryption_key": base64.b64encode(os.urandom(ENCRYPTION_KEY_BYTES)).decode()},
         {"audit_key": encode_key(os.urandom(AUDIT_KEY_BYTES))},
         *({name: ""} for name in PROVIDER_KEYS),

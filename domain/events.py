@@ -476,6 +476,8 @@ class RequestAccepted(_JobEvent, frozen=True, kw_only=True):
     webhook_url: str | None = None
     deadline: datetime
     """The job has failed if it has not ended by then."""
+    traceparent: str | None = None
+    """Of the call that it came with, if that was traced: its run is linked to it."""
 
 
 class BatchAccepted(_Event, frozen=True, kw_only=True):

@@ -15,11 +15,11 @@ import structlog
 from msgspec import Struct
 
 from domain.names import printable
-from infra.settings import LogFormat
+from infra.settings import LogFormat, LogLevel
 
 HIDDEN = "…"
 OUTAGE_S = 30.0
-"""Losses of the database with less time between them are one outage."""
+"""Losses of a server with less time between them are one outage."""
 
 
 class SecretsHidden(Struct, frozen=True):
@@ -34,8 +34,12 @@ class SecretsHidden(Struct, frozen=True):
         return line
 
 
-def configure_logging(log_format: LogFormat, *, process: str, secrets: Sequence[str] = ()) -> None:
+def configure_logging(
+    log_format: LogFormat, *, process: str, secrets: Sequence[str] = (), level: LogLevel | None = None
+) -> None:
     """Configure structlog and the standard library's loggers for this process. Libraries log from warnings on.
+
+    The process's own lines are written from `level` on; None: from info on.
 
     `secrets` are texts that no line may have.
     """
@@ -58,7 +62,7 @@ def configure_logging(log_format: LogFormat, *, process: str, secrets: Sequence[
     finish.append(SecretsHidden(written(secrets)))
     structlog.configure(
         processors=[*shared, *finish],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(level or "info"),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
@@ -73,17 +77,20 @@ def configure_logging(log_format: LogFormat, *, process: str, secrets: Sequence[
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    logging.getLogger("asyncpg.pool").addFilter(_OneLineAnOutage())
+    logging.getLogger("asyncpg.pool").addFilter(OneLineAnOutage())
 
 
-class _OneLineAnOutage(logging.Filter):
-    """Of the pool's losses of the database, each with a trace and one each second: lets a line pass for an outage."""
+class OneLineAnOutage(logging.Filter):
+    """Of a library's lines about a server that is away, one each second and some with a trace: lets one pass for an
+    outage.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._last_s = -math.inf
 
     def filter(self, record: logging.LogRecord) -> bool:
+        """Let a line pass that is the first for `OUTAGE_S`, without its trace."""
         now_s, before_s = time.monotonic(), self._last_s
         self._last_s = now_s
         if record.exc_info is not None:

@@ -89,7 +89,7 @@ def main(run_id: str, kind: AuditKind) -> None:
     """Run the process."""
     os.nice(NICENESS)
     settings = load_settings(environment(os.environ, Path.cwd()))
-    configure_logging(settings.log_format, process="audit", secrets=settings.secret_texts)
+    configure_logging(settings.log_format, process="audit", secrets=settings.secret_texts, level=settings.log_level)
     uvloop.run(_main(settings, run_id, kind))
 
 

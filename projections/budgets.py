@@ -97,6 +97,34 @@ async def balance_of(pool: Pool, scope: Scope, scope_id: str, period: Period, da
     return Balance(**{f"{name}_nano_usd": NanoUsd(int(row[name])) for name in ("spent", "assumed", "held")})
 
 
+async def balances_of(
+    pool: Pool, scope: Scope, scope_ids: Sequence[str], day: date
+) -> dict[str, dict[Period, Balance]]:
+    """Return the balances of both windows that contain `day`, for each of several keys or projects."""
+    starts = [window_start(day, period) for period in PERIODS]
+    async with database_errors():
+        rows = await pool.fetch(
+            "SELECT a.scope_id, w.period, coalesce(b.spent_nano_usd, 0) AS spent, coalesce(b.assumed_nano_usd, 0) AS "
+            "assumed, (SELECT coalesce(sum(h.held_nano_usd), 0) FROM held_amounts h WHERE h.scope = $1 "
+            "AND h.scope_id = a.scope_id AND h.budget_day >= w.starts_on AND h.budget_day < w.ends_on) AS held "
+            "FROM unnest($2::text[]) AS a (scope_id) "
+            "CROSS JOIN unnest($3::text[], $4::date[], $5::date[]) AS w (period, starts_on, ends_on) "
+            "LEFT JOIN budget_balances b ON b.scope = $1 AND b.scope_id = a.scope_id AND b.period = w.period "
+            "AND b.starts_on = w.starts_on",
+            scope,
+            scope_ids,
+            PERIODS,
+            starts,
+            [resets_at(start, period).date() for start, period in zip(starts, PERIODS, strict=True)],
+        )
+    balances: dict[str, dict[Period, Balance]] = {scope_id: {} for scope_id in scope_ids}
+    for row in rows:
+        balances[row["scope_id"]][row["period"]] = Balance(
+            **{f"{name}_nano_usd": NanoUsd(int(row[name])) for name in ("spent", "assumed", "held")}
+        )
+    return balances
+
+
 async def total_overage(pool: Pool) -> NanoUsd:
     """Return by how much responses have cost more than their holds, over all time. If it is not 0, a bound is wrong."""
     async with database_errors():

@@ -3,6 +3,7 @@
 So a key works once the call that issued it has returned, and stops working once the call that revoked it has returned.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
@@ -119,6 +120,13 @@ async def key_of_project(pool: Pool, project_id: str, key_id: str) -> KeyRecord 
     return _record(row) if row is not None else None
 
 
+async def key_with_id(pool: Pool, key_id: str) -> KeyRecord | None:
+    """Return a key of any project; None if there is none."""
+    async with database_errors():
+        row = await pool.fetchrow(_KEY + "WHERE k.key_id = $1", key_id)
+    return _record(row) if row is not None else None
+
+
 async def keys_of_project(pool: Pool, project_id: str) -> list[KeyRecord]:
     """Return every key of a project, oldest first, including revoked ones."""
     async with database_errors():
@@ -140,11 +148,30 @@ async def project(pool: Pool, project_id: str) -> ProjectRecord | None:
     return ProjectRecord(**row, provider_hints={hint["provider"]: hint["hint"] for hint in hints})
 
 
-async def projects(pool: Pool) -> list[ProjectRecord]:
-    """Return every project, oldest first, without the hints of its provider keys."""
+async def projects(
+    pool: Pool, *, search: str | None = None, before: str | None = None, limit: int | None = None
+) -> list[ProjectRecord]:
+    """Return the newest projects, oldest of them first, with the hints of their provider keys.
+
+    `search`: a part of the name, or the id; `before`: older than the project with this id; None: all.
+    """
     async with database_errors():
-        rows = await pool.fetch(_PROJECT + "ORDER BY project_id")
-    return [ProjectRecord(**row, provider_hints={}) for row in rows]
+        rows = await pool.fetch(
+            _PROJECT + "WHERE ($1::text IS NULL OR strpos(lower(name), lower($1)) > 0 OR project_id = $1) "
+            "AND ($2::text IS NULL OR project_id < $2) ORDER BY project_id DESC LIMIT $3",
+            search,
+            before,
+            limit,
+        )
+        hints = await pool.fetch(
+            "SELECT project_id, provider, hint FROM provider_keys WHERE name = $1 AND project_id = ANY ($2)",
+            DEFAULT_CREDENTIAL,
+            [row["project_id"] for row in rows],
+        )
+    hints_of: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for hint in hints:
+        hints_of[hint["project_id"]][hint["provider"]] = hint["hint"]
+    return [ProjectRecord(**row, provider_hints=hints_of[row["project_id"]]) for row in reversed(rows)]
 
 
 def _record(row: asyncpg.Record) -> KeyRecord:

@@ -124,7 +124,7 @@ class _Checker:
             raise InvalidRequest("`stream`: a job's answer comes in one piece", field="stream")
         await self._services.large_requests.run(
             caller.project_id,
-            inference_request.size_bytes,
+            inference_request.planned_bytes,
             self._services.planner.plan,
             caller,
             inference_request,

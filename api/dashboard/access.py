@@ -15,9 +15,9 @@ from api.dashboard.forms import CSRF_FIELD, form_values
 from api.dashboard.sessions import SignIns
 from api.dashboard.viewer import Viewer
 from api.guards import peer_of
-from api.operator import host_name, is_own_page, is_this_machine
+from api.operator import host_name, is_own_page
 from api.requests import CountedRequest, HttpRequest, count_bytes, services_of
-from domain.errors import Forbidden, Unauthorized
+from domain.errors import Forbidden
 from domain.events import INSTALLATION
 from infra.dashboard_sessions import LIFETIME_S
 from infra.settings import is_loopback
@@ -51,14 +51,7 @@ async def requires_viewer(connection: ASGIConnection[Any, Any, Any, Any], _: Bas
 
 async def find_viewer(request: HttpRequest, *, known: Viewer | None = None) -> Viewer:
     """Who looks. Raises as `requires_viewer`."""
-    sign_ins = sign_ins_of(request)
-    try:
-        return await sign_ins.viewer(token_of(request), known=known)
-    except Unauthorized:
-        settings = services_of(request).settings
-        if settings.master_key is None and settings.keyless_projects and is_this_machine(peer_of(request)):
-            return sign_ins.open_view()
-        raise
+    return await sign_ins_of(request).viewer(token_of(request), peer_of(request), known=known)
 
 
 def provide_viewer(request: HttpRequest) -> Viewer:

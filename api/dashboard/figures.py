@@ -17,12 +17,14 @@ _EXACT_BELOW = 10_000
 
 def money(amount: NanoUsd | None) -> str:
     """`$1,234.56`, or the first three digits of what is less than a dollar: `$0.0125`, `$0.00000855`."""
-    if amount is None:
-        return MISSING
+    return MISSING if amount is None else dollars(to_usd(amount))
+
+
+def dollars(amount: Decimal) -> str:
+    """As `money`, of an amount in dollars."""
     if amount == 0:
         return "$0"
-    usd = abs(to_usd(amount))
-    sign = "−" if amount < 0 else ""
+    usd, sign = abs(amount), "−" if amount < 0 else ""
     if usd >= 1:
         return f"{sign}${usd:,.2f}"
     digits = min(9, _SMALL_DIGITS - 1 - usd.adjusted())
@@ -34,6 +36,11 @@ def money(amount: NanoUsd | None) -> str:
 def exact_money(amount: NanoUsd | None) -> str:
     """Every nano-dollar: `$0.000008550`."""
     return MISSING if amount is None else f"${to_usd(amount):,.9f}"
+
+
+def plain_dollars(amount: NanoUsd | None) -> str:
+    """An amount as forms and CSV files have it: `0.0125`; empty for None."""
+    return "" if amount is None else f"{to_usd(amount).normalize():f}"
 
 
 def count(number: int | None) -> str:

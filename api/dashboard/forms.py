@@ -1,11 +1,12 @@
 """Reads forms and the URL's filters into structs. An empty field is one that was not given."""
 
-from collections.abc import Iterable
-from typing import TypeVar
+from collections.abc import Container
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 from litestar import Request
 from litestar.datastructures import MultiDict
+from msgspec import Struct
 
 from api.requests import HttpRequest, convert, single_values
 from domain.errors import BodyTooLarge, InvalidRequest, UnsupportedEncoding
@@ -18,17 +19,35 @@ MAX_FIELDS = 200
 FORM = "application/x-www-form-urlencoded"
 
 
-async def form_of(request: HttpRequest, shape: type[Shape], *, lists: Iterable[str] = ()) -> Shape:
-    """A form as a struct. `lists`: the fields in which each line, or part between commas, is one of several values.
+class FieldKinds(Struct, frozen=True, kw_only=True):
+    """The fields of a form that are more than a text."""
+
+    lists: Container[str] = ()
+    """Each line, or part between commas, is one of several values."""
+    moments: Container[str] = ()
+    """A browser's local time, which is meant in UTC."""
+    nullable: Container[str] = ()
+    """None if it is empty; any other empty field is one that was not given."""
+    besides: Container[str] = ()
+    """Read elsewhere."""
+
+
+async def form_of(request: HttpRequest, shape: type[Shape], kinds: FieldKinds | None = None) -> Shape:
+    """A form as a struct.
 
     Raises:
         InvalidRequest: names the field and what is wrong with it.
 
     """
-    values: dict[str, str | list[str]] = {}
+    kinds = kinds or FieldKinds()
+    values: dict[str, Any] = {}
     for name, text in (await form_values(request)).items():
-        if name != CSRF_FIELD and text.strip():
-            values[name] = _parts(text) if name in lists else text.strip()
+        if name == CSRF_FIELD or name in kinds.besides:
+            continue
+        if text.strip():
+            values[name] = _value(name, text.strip(), kinds)
+        elif name in kinds.nullable:
+            values[name] = None
     return convert(values, shape)
 
 
@@ -86,6 +105,12 @@ def _decoded(request: HttpRequest, body: bytes) -> dict[str, str]:
     except ValueError:
         raise InvalidRequest("the form cannot be read") from None
     return single_values(MultiDict(fields))
+
+
+def _value(name: str, text: str, kinds: FieldKinds) -> str | list[str]:
+    if name in kinds.lists:
+        return _parts(text)
+    return f"{text}Z" if name in kinds.moments else text
 
 
 def _parts(text: str) -> list[str]:

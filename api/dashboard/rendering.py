@@ -14,7 +14,7 @@ from litestar.plugins.jinja import JinjaTemplateEngine
 from litestar.response import Redirect, Template
 from litestar.template import TemplateConfig
 
-from api.dashboard import figures
+from api.dashboard import amounts, figures
 from api.dashboard.assets import address_of
 from api.dashboard.navigation import NavigationEntry, shown_to
 from api.dashboard.viewer import Viewer
@@ -36,6 +36,9 @@ PAGE_HEADERS: Mapping[str, str] = {
 NAVIGATION_STATE = "dashboard_navigation"
 _FILTERS = {
     "money": figures.money,
+    "nano": amounts.nano,
+    "plain": amounts.plain,
+    "usd": figures.dollars,
     "exact_money": figures.exact_money,
     "count": figures.count,
     "short_count": figures.short_count,

@@ -8,11 +8,24 @@ from api.dashboard.assets import serve_asset
 from api.dashboard.errors import PAGE_HANDLERS
 from api.dashboard.forms import MAX_FORM_BYTES
 from api.dashboard.navigation import NavigationEntry
-from api.dashboard.pages import overview, sessions, sign_in
+from api.dashboard.pages import (
+    audit,
+    connect,
+    keys,
+    overview,
+    projects,
+    request,
+    requests,
+    sessions,
+    sign_in,
+    usage,
+)
 
-PAGES = (overview, sessions)
+PAGES = (overview, usage, requests, request, keys, projects, audit, connect, sessions)
 """The pages that need a viewer."""
-NAVIGATION: tuple[NavigationEntry, ...] = ()
+NAVIGATION: tuple[NavigationEntry, ...] = tuple(
+    page.NAVIGATION for page in (overview, usage, requests, keys, projects, audit, connect)
+)
 """In the order in which the pages are linked to."""
 
 

@@ -12,6 +12,7 @@ from hashlib import sha256
 
 from api.authentication import Authenticator
 from api.dashboard.viewer import Viewer
+from api.operator import Peer, is_this_machine
 from domain.errors import Unauthorized
 from infra.dashboard_sessions import DashboardSessions, SessionRecord
 from infra.ids import new_id
@@ -30,12 +31,20 @@ class SignIns:
     """Opens and ends sessions, and finds who looks at a page."""
 
     def __init__(
-        self, sessions: DashboardSessions, authenticator: Authenticator, vault: Vault, *, master_key: str | None
+        self,
+        sessions: DashboardSessions,
+        authenticator: Authenticator,
+        vault: Vault,
+        *,
+        master_key: str | None,
+        keyless: bool,
     ) -> None:
+        """`keyless`: this machine itself may create projects without a key."""
         self._sessions = sessions
         self._authenticator = authenticator
         self._vault = vault
         self._master_key = master_key
+        self._is_open = keyless and master_key is None
 
     async def sign_in(self, key: str, *, client: str) -> str:
         """Open a session with a key, or the master key. Return its token. `client`: what the browser calls itself.
@@ -65,14 +74,24 @@ class SignIns:
         )
         return token
 
-    async def viewer(self, token: str | None, *, known: Viewer | None = None) -> Viewer:
-        """Who has the session with this token. `known`: who had it a moment ago; the key is looked up again.
+    async def viewer(self, token: str | None, peer: Peer, *, known: Viewer | None = None) -> Viewer:
+        """Who looks: who has the session with this token, or on a gateway without a master key this machine itself.
+
+        `known`: who it was a moment ago; the key is looked up again.
 
         Raises:
             Unauthorized: nobody, or the key that it was opened with works no longer.
             Unavailable, Overloaded: as `Authenticator.authenticate`.
 
         """
+        try:
+            return await self._of_session(token, known)
+        except Unauthorized:
+            if self._is_open and is_this_machine(peer):
+                return self._open_view()
+            raise
+
+    async def _of_session(self, token: str | None, known: Viewer | None) -> Viewer:
         if token is None or len(token) != TOKEN_CHARS:
             raise Unauthorized(_NOT_SIGNED_IN)
         session = await self._sessions.find(_hash(token))
@@ -100,8 +119,7 @@ class SignIns:
             caller=caller,
         )
 
-    def open_view(self) -> Viewer:
-        """The operator's view for this machine itself, without a session."""
+    def _open_view(self) -> Viewer:
         return Viewer(role="operator", project_id=None, key_id=None, csrf_token=self._vault.form_token(_OPEN_VIEW))
 
     async def every(self, viewer: Viewer) -> list[SessionRecord]:

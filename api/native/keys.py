@@ -10,6 +10,7 @@ from litestar.params import FromPath, RequestBody
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import replace
 
+from api.accounts import NewKey
 from api.authentication import Caller
 from api.guards import requires_admin
 from api.native.budgets import Dollars, dollars_of, in_nano_usd
@@ -27,6 +28,7 @@ from domain.events import (
 )
 from domain.names import Name
 from projections import keys
+from projections.key_lists import last_uses
 from projections.keys import KeyRecord
 
 MAX_LIMIT = 1_000_000_000
@@ -100,6 +102,8 @@ class KeyOut(Struct, kw_only=True, rename="camel"):
     idempotency: IdempotencyMode
     created_at: datetime
     revoked_at: datetime | None
+    last_used_at: datetime | None
+    """When its newest request came; null: it has none."""
 
 
 class IssuedKeyOut(KeyOut, kw_only=True, rename="camel"):
@@ -125,10 +129,7 @@ async def issue_key(
     data: RequestBody[NewKeyBody], caller: NamedDependency[Caller], services: NamedDependency[Services]
 ) -> Success[IssuedKeyOut]:
     """Issue a key of the caller's project."""
-    settings = KeySettings(**key_settings({name: getattr(data, name) for name in data.__struct_fields__}))
-    key = await services.accounts.issue_key(caller.project_id, settings)
-    fields = _key_out(key.key_id, key.text[-4:], settings, key.created_at, None)
-    return Success(data=IssuedKeyOut(**fields, api_key=key.text))
+    return Success(data=issued(await services.accounts.issue_key(caller.project_id, new_key_settings(data))))
 
 
 @get(
@@ -139,8 +140,7 @@ async def issue_key(
 )
 async def list_keys(caller: NamedDependency[Caller], services: NamedDependency[Services]) -> Success[list[KeyOut]]:
     """List the project's keys, revoked ones too, oldest first."""
-    records = await keys.keys_of_project(services.pool, caller.project_id)
-    return Success(data=[_of_record(record) for record in records])
+    return Success(data=await keys_out(services, caller.project_id))
 
 
 @get(
@@ -153,7 +153,7 @@ async def get_key(
     key_id: FromPath[str], caller: NamedDependency[Caller], services: NamedDependency[Services]
 ) -> Success[KeyOut]:
     """Show a key of the project."""
-    return Success(data=_of_record(await services.accounts.key(caller.project_id, id_in_path(key_id))))
+    return Success(data=await key_out(services, await services.accounts.key(caller.project_id, id_in_path(key_id))))
 
 
 @patch(
@@ -170,9 +170,8 @@ async def change_key(
 ) -> Success[KeyOut]:
     """Change a key, from its next request on."""
     record = await services.accounts.key(caller.project_id, id_in_path(key_id))
-    given = {name: value for name in data.__struct_fields__ if (value := getattr(data, name)) is not UNSET}
-    changed = await services.accounts.change_key(record, replace(record.settings, **key_settings(given)))
-    return Success(data=_of_record(changed))
+    changed = await services.accounts.change_key(record, changed_key_settings(record, data))
+    return Success(data=await key_out(services, changed))
 
 
 @delete(
@@ -203,12 +202,49 @@ def key_settings(given: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def _of_record(record: KeyRecord) -> KeyOut:
-    return KeyOut(**_key_out(record.key_id, record.hint, record.settings, record.created_at, record.revoked_at))
+def new_key_settings(data: NewKeyBody) -> KeySettings:
+    """The settings of a key to be issued. Raises as `key_settings`."""
+    return KeySettings(**key_settings({name: getattr(data, name) for name in data.__struct_fields__}))
+
+
+def changed_key_settings(record: KeyRecord, data: KeyChangeBody) -> KeySettings:
+    """The settings of a key after a change. Raises as `key_settings`."""
+    given = {name: value for name in data.__struct_fields__ if (value := getattr(data, name)) is not UNSET}
+    return replace(record.settings, **key_settings(given))
+
+
+def issued(key: NewKey) -> IssuedKeyOut:
+    """A new key, with its text."""
+    fields = _key_out(key.key_id, key.text[-4:], key.settings, key.created_at, None, None)
+    return IssuedKeyOut(**fields, api_key=key.text)
+
+
+async def keys_out(services: Services, project_id: str) -> list[KeyOut]:
+    """The keys of a project, oldest first."""
+    records = await keys.keys_of_project(services.pool, project_id)
+    used = await last_uses(services.pool, [record.key_id for record in records])
+    return [_of_record(record, used.get(record.key_id)) for record in records]
+
+
+async def key_out(services: Services, record: KeyRecord) -> KeyOut:
+    """A key as it is shown."""
+    used = await last_uses(services.pool, [record.key_id])
+    return _of_record(record, used.get(record.key_id))
+
+
+def _of_record(record: KeyRecord, last_used_at: datetime | None) -> KeyOut:
+    return KeyOut(
+        **_key_out(record.key_id, record.hint, record.settings, record.created_at, record.revoked_at, last_used_at)
+    )
 
 
 def _key_out(
-    key_id: str, hint: str, settings: KeySettings, created_at: datetime, revoked_at: datetime | None
+    key_id: str,
+    hint: str,
+    settings: KeySettings,
+    created_at: datetime,
+    revoked_at: datetime | None,
+    last_used_at: datetime | None,
 ) -> dict[str, Any]:
     return {
         "id": key_id,
@@ -228,4 +264,5 @@ def _key_out(
         "idempotency": settings.idempotency,
         "created_at": created_at,
         "revoked_at": revoked_at,
+        "last_used_at": last_used_at,
     }

@@ -18,7 +18,6 @@ from api.native.envelope import Success
 from api.native.openapi import NEEDS_MASTER_KEY
 from api.requests import id_in_path
 from api.services import Services
-from domain.errors import NotFound
 from domain.names import HTTP_URL_PATTERN, NAME_PATTERN, TOKEN_PATTERN
 from domain.routing import ANTHROPIC, OPENAI
 from infra.outbound import check_url
@@ -26,6 +25,15 @@ from projections import keys
 from projections.keys import ProjectRecord
 from projections.webhook_secrets import FORMER_VALID
 
+_SETTINGS = (
+    "name",
+    "daily_budget",
+    "monthly_budget",
+    "alert_url",
+    "cancel_on_disconnect",
+    "installation_daily_budget",
+)
+"""The fields of a change that are settings; the others are provider keys."""
 WEBHOOK_SECRET_PREFIX = "whsec_"  # noqa: S105 - as Standard Webhooks writes one
 ProjectName = Annotated[str, Meta(min_length=1, max_length=200, pattern=NAME_PATTERN)]
 AlertUrl = Annotated[str, Meta(max_length=2_000, pattern=HTTP_URL_PATTERN)]
@@ -50,6 +58,16 @@ class ProjectChangeBody(Struct, frozen=True, kw_only=True, rename="camel", forbi
     cancel_on_disconnect: bool | UnsetType = UNSET
     openai_key: ProviderKey | None | UnsetType = UNSET
     anthropic_key: ProviderKey | None | UnsetType = UNSET
+
+
+class OperatorsProjectChangeBody(
+    ProjectChangeBody, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True
+):
+    """What the operator changes of a project: what its admins may change, and its part of the installation's
+    credentials.
+    """
+
+    installation_daily_budget: Dollars | None | UnsetType = UNSET
 
 
 class InstallationBudgetBody(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
@@ -136,10 +154,7 @@ async def get_current_project(
     caller: NamedDependency[Caller], services: NamedDependency[Services]
 ) -> Success[ProjectOut]:
     """Show the caller's project."""
-    record = await keys.project(services.pool, caller.project_id)
-    if record is None:
-        raise NotFound("there is no such project")
-    return Success(data=_project_out(record))
+    return Success(data=project_out(await services.accounts.project(caller.project_id)))
 
 
 @patch(
@@ -152,20 +167,7 @@ async def change_current_project(
     data: RequestBody[ProjectChangeBody], caller: NamedDependency[Caller], services: NamedDependency[Services]
 ) -> Success[ProjectOut]:
     """Rename the caller's project, set or remove its budgets and provider keys."""
-    given = {OPENAI: data.openai_key, ANTHROPIC: data.anthropic_key}
-    fields = ("name", "daily_budget", "monthly_budget", "alert_url", "cancel_on_disconnect")
-    settings = {name: value for name in fields if (value := getattr(data, name)) is not UNSET}
-    if isinstance(data.alert_url, str):
-        check_url(data.alert_url, field="alertUrl", allow_loopback=services.settings.allow_loopback_urls)
-    record = await services.accounts.change_project(
-        caller.project_id,
-        settings=in_nano_usd(settings),
-        provider_keys={name: key for name, key in given.items() if key is not UNSET},
-    )
-    changed = _project_out(record)
-    if isinstance(data.alert_url, str):
-        changed.alert_secret = _secret_text(services, record.project_id, record.webhook_rotation)
-    return Success(data=changed)
+    return Success(data=await changed_project(services, caller.project_id, data))
 
 
 @post(
@@ -181,28 +183,60 @@ async def rotate_webhook_secret(
     """Have alerts and the ends of jobs signed with a new secret, which is shown this once. For a day each message is
     signed with the one before as well.
     """
-    rotation = await services.accounts.rotate_webhook_secret(caller.project_id)
-    secret = _secret_text(services, caller.project_id, rotation)
-    return Success(data=WebhookSecretOut(webhook_secret=secret, former_valid_until=datetime.now(UTC) + FORMER_VALID))
+    return Success(data=await new_webhook_secret(services, caller.project_id))
+
+
+@get(
+    "/projects",
+    summary="Every project",
+    operation_id="ApiV1ProjectsEvery",
+    guards=[requires_operator],
+    security=NEEDS_MASTER_KEY,
+)
+async def list_projects(services: NamedDependency[Services]) -> Success[list[ProjectOut]]:
+    """List all projects, oldest first."""
+    return Success(data=[project_out(record) for record in await keys.projects(services.pool)])
+
+
+@get(
+    "/projects/{project_id:str}",
+    summary="One project",
+    operation_id="ApiV1ProjectsProjectIdOne",
+    guards=[requires_operator],
+    security=NEEDS_MASTER_KEY,
+)
+async def get_project(project_id: FromPath[str], services: NamedDependency[Services]) -> Success[ProjectOut]:
+    """Show a project."""
+    return Success(data=project_out(await services.accounts.project(id_in_path(project_id))))
 
 
 @patch(
     "/projects/{project_id:str}",
-    summary="Change what a project may spend of the installation's credentials",
-    operation_id="ApiV1ProjectsProjectIdChangeInstallationBudget",
+    summary="Change a project",
+    operation_id="ApiV1ProjectsProjectIdChange",
     guards=[requires_operator],
     security=NEEDS_MASTER_KEY,
 )
-async def change_installation_budget(
-    project_id: FromPath[str], data: RequestBody[InstallationBudgetBody], services: NamedDependency[Services]
+async def change_project(
+    project_id: FromPath[str], data: RequestBody[OperatorsProjectChangeBody], services: NamedDependency[Services]
 ) -> Success[ProjectOut]:
-    """Set or remove a project's daily budget for requests under the installation's credentials."""
-    record = await services.accounts.change_project(
-        id_in_path(project_id),
-        settings=in_nano_usd({"installation_daily_budget": data.installation_daily_budget}),
-        provider_keys={},
-    )
-    return Success(data=_project_out(record))
+    """Change a project as its admins may, and its daily budget for requests under the installation's credentials."""
+    return Success(data=await changed_project(services, id_in_path(project_id), data))
+
+
+@post(
+    "/projects/{project_id:str}/webhook-secret",
+    summary="Make a new secret for the webhooks of a project",
+    operation_id="ApiV1ProjectsProjectIdWebhookSecretRotate",
+    guards=[requires_operator],
+    security=NEEDS_MASTER_KEY,
+    status_code=201,
+)
+async def rotate_projects_webhook_secret(
+    project_id: FromPath[str], services: NamedDependency[Services]
+) -> Success[WebhookSecretOut]:
+    """Do for any project what `POST /projects/me/webhook-secret` does for the key's."""
+    return Success(data=await new_webhook_secret(services, id_in_path(project_id)))
 
 
 HANDLERS = (
@@ -210,8 +244,43 @@ HANDLERS = (
     get_current_project,
     change_current_project,
     rotate_webhook_secret,
-    change_installation_budget,
+    list_projects,
+    get_project,
+    change_project,
+    rotate_projects_webhook_secret,
 )
+
+
+async def changed_project(
+    services: Services, project_id: str, data: ProjectChangeBody | OperatorsProjectChangeBody
+) -> ProjectOut:
+    """Change a project, and return it as it is then.
+
+    Raises:
+        InvalidRequest: a field is wrong.
+        NotFound: there is no such project.
+
+    """
+    given = {OPENAI: data.openai_key, ANTHROPIC: data.anthropic_key}
+    settings = {name: value for name in _SETTINGS if (value := getattr(data, name, UNSET)) is not UNSET}
+    if isinstance(data.alert_url, str):
+        check_url(data.alert_url, field="alertUrl", allow_loopback=services.settings.allow_loopback_urls)
+    record = await services.accounts.change_project(
+        project_id,
+        settings=in_nano_usd(settings),
+        provider_keys={name: key for name, key in given.items() if key is not UNSET},
+    )
+    changed = project_out(record)
+    if isinstance(data.alert_url, str):
+        changed.alert_secret = _secret_text(services, record.project_id, record.webhook_rotation)
+    return changed
+
+
+async def new_webhook_secret(services: Services, project_id: str) -> WebhookSecretOut:
+    """Make a new secret for a project's webhooks."""
+    rotation = await services.accounts.rotate_webhook_secret(project_id)
+    secret = _secret_text(services, project_id, rotation)
+    return WebhookSecretOut(webhook_secret=secret, former_valid_until=datetime.now(UTC) + FORMER_VALID)
 
 
 def _secret_text(services: Services, project_id: str, rotation: int) -> str:
@@ -219,7 +288,8 @@ def _secret_text(services: Services, project_id: str, rotation: int) -> str:
     return f"{WEBHOOK_SECRET_PREFIX}{base64.b64encode(secret).decode()}"
 
 
-def _project_out(record: ProjectRecord) -> ProjectOut:
+def project_out(record: ProjectRecord) -> ProjectOut:
+    """A project as it is shown."""
     hints = record.provider_hints
     return ProjectOut(
         id=record.project_id,

@@ -106,7 +106,9 @@ async def plan(
     settings = caller.route(name)
     if settings is None:
         raise NotFound(f"there is no route {name!r} here")
-    asked = _read(request, name, body) if body else None
+    asked = None
+    if body:
+        asked = await services.large_requests.run(caller.project_id, len(body), _read, request, name, body)
     made = await plan_route(services, caller, name, settings, asked)
     return Success(
         data=RoutePlanOut(

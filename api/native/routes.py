@@ -17,6 +17,7 @@ from api.native.envelope import Success
 from api.native.openapi import KEY_OR_MASTER_KEY
 from api.requests import HttpRequest, id_in_path
 from api.services import Services
+from api.target_planner import is_allowed
 from domain.errors import InvalidRequest, NotFound
 from domain.events import INSTALLATION
 from domain.names import Name
@@ -144,9 +145,14 @@ async def add_route(
     dependencies=_OWNER,
     security=KEY_OR_MASTER_KEY,
 )
-async def list_routes(owner: NamedDependency[str], services: NamedDependency[Services]) -> Success[list[RouteOut]]:
-    """List the routes, by name: the project's own, and the installation's of other names."""
-    return Success(data=[route_out(record) for record in await services.route_admin.list_usable(owner)])
+async def list_routes(
+    request: HttpRequest, owner: NamedDependency[str], services: NamedDependency[Services]
+) -> Success[list[RouteOut]]:
+    """List the routes, by name: the project's own, and the installation's of other names. A member key that is limited
+    to certain models sees those that it may ask for.
+    """
+    usable = await services.route_admin.list_usable(owner)
+    return Success(data=[route_out(record) for record in usable if _is_shown(request, record)])
 
 
 @get(
@@ -158,11 +164,11 @@ async def list_routes(owner: NamedDependency[str], services: NamedDependency[Ser
     security=KEY_OR_MASTER_KEY,
 )
 async def get_route(
-    name: FromPath[str], owner: NamedDependency[str], services: NamedDependency[Services]
+    name: FromPath[str], request: HttpRequest, owner: NamedDependency[str], services: NamedDependency[Services]
 ) -> Success[RouteOut]:
     """Show a route that the key may use."""
     for record in await services.route_admin.list_usable(owner):
-        if record.name == name:
+        if record.name == name and _is_shown(request, record):
             return Success(data=route_out(record))
     raise NotFound(f"there is no route {name!r} here")
 
@@ -211,6 +217,15 @@ async def remove_route(
 
 
 HANDLERS = (add_route, list_routes, get_route, change_route, remove_route)
+
+
+def _is_shown(request: HttpRequest, record: RouteRecord) -> bool:
+    """True for every route, but to a member key that may use neither the route nor one of its targets."""
+    caller = request.user
+    if not isinstance(caller, Caller) or caller.settings.role == "admin":
+        return True
+    names = (record.name, *(target.model for group in record.settings.groups for target in group))
+    return any(is_allowed(caller, name) for name in names)
 
 
 def settings_of(route: NewRouteBody) -> RouteSettings:

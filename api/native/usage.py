@@ -14,8 +14,8 @@ from api.native.envelope import Success
 from api.native.openapi import KEY_OR_MASTER_KEY
 from api.native.validation import declared_query
 from api.overview import Overview, overview_of
-from api.report_scope import MAX_DAYS, asked_window, visible_scope
-from api.requests import HttpRequest
+from api.report_scope import MAX_DAYS, asked_window, visible_key, visible_scope
+from api.requests import HttpRequest, id_in_path
 from api.services import Services
 from domain.budget import PERIODS, day_of
 from domain.budget import Scope as BudgetScope
@@ -48,6 +48,12 @@ class StatsQuery(Struct, frozen=True, kw_only=True):
     last: Annotated[str | None, QueryParameter(name="to", format="date")] = None
     key_id: Annotated[str | None, QueryParameter(name="keyId")] = None
     project_id: Annotated[str | None, QueryParameter(name="projectId")] = None
+
+
+class BudgetQuery(Struct, frozen=True, kw_only=True):
+    """`keyId`: another key of an admin's project."""
+
+    key_id: Annotated[str | None, QueryParameter(name="keyId")] = None
 
 
 class CostsQuery(StatsQuery, frozen=True, kw_only=True):
@@ -149,14 +155,19 @@ async def get_overview(
     summary="The key's budget",
     operation_id="ApiV1UsageBudgetBudget",
     guards=[requires_key, declared_query],
+    dependencies={"asked": Provide(BudgetQuery, sync_to_thread=False)},
 )
-async def get_budget(caller: NamedDependency[Caller], services: NamedDependency[Services]) -> Success[BudgetOut]:
-    """Show what of the calling key's budget is spent, assumed, held and left."""
-    pool = services.pool
-    await wait_until_folded(pool, "budgets", project_id=caller.project_id)
-    today, settings, project_id = day_of(datetime.now(UTC)), caller.settings, caller.project_id
+async def get_budget(
+    asked: NamedDependency[BudgetQuery], caller: NamedDependency[Caller], services: NamedDependency[Services]
+) -> Success[BudgetOut]:
+    """Show what of the calling key's budget, or of another key's, is spent, assumed, held and left."""
+    pool, project_id, today = services.pool, caller.project_id, day_of(datetime.now(UTC))
+    key_id, settings = visible_key(caller, asked.key_id) or caller.key_id, caller.settings
+    if key_id != caller.key_id:
+        settings = (await services.accounts.key(project_id, id_in_path(key_id))).settings
+    await wait_until_folded(pool, "budgets", project_id=project_id)
     key_limits = (settings.daily_budget_nano_usd, settings.monthly_budget_nano_usd)
-    key_windows = await _windows(pool, "key", caller.key_id, today, key_limits)
+    key_windows = await _windows(pool, "key", key_id, today, key_limits)
     project = await keys.project(pool, project_id)
     assert project is not None, "a key has a project"
     project_limits = (project.daily_budget_nano_usd, project.monthly_budget_nano_usd)

@@ -11,9 +11,12 @@ from litestar.params import QueryParameter
 from litestar.typing import FieldDefinition
 from msgspec import Struct
 
-from api.requests import single_values
+from api.large_requests import LARGE_BYTES
+from api.requests import HttpRequest, bytes_in_hand, services_of, single_values
 from domain.decoding import decoded
 from domain.errors import InvalidRequest
+
+_DECODED_SCOPE = "gateway.decoded"
 
 
 class StrictBody(AbstractDTO[Struct]):
@@ -38,14 +41,34 @@ class StrictBody(AbstractDTO[Struct]):
         return schema_creator.for_field_definition(field_definition)
 
     def decode_bytes(self, value: bytes) -> Any:
-        """The struct.
+        """The struct; the one that `decode_large` has made, if it has.
 
         Raises:
             InvalidRequest, BodyTooLarge: as `decoded`.
 
         """
-        field = self.asgi_connection.route_handler.parsed_data_field
-        return decoded(value, msgspec.json.Decoder(field.annotation))
+        connection: ASGIConnection[Any, Any, Any, Any] = self.asgi_connection
+        made = connection.scope.pop(_DECODED_SCOPE, None)  # type: ignore[misc]  # ours, as the id
+        return made if made is not None else _decoded_for(connection.route_handler, value)
+
+
+async def decode_large(request: HttpRequest, handler: BaseRouteHandler, body: bytes) -> None:
+    """Decode a large body for a handler in a thread, in its project's turn: Litestar would do it in the event loop.
+
+    Raises:
+        InvalidRequest, BodyTooLarge: as `decoded`.
+
+    """
+    if len(body) >= LARGE_BYTES:
+        owner = bytes_in_hand(request).owner
+        made = await services_of(request).large_requests.run(owner, len(body), _decoded_for, handler, body)
+        request.scope[_DECODED_SCOPE] = made  # type: ignore[literal-required]  # ours, as the id
+
+
+def _decoded_for(handler: BaseRouteHandler, body: bytes) -> Any:
+    field = handler.parsed_data_field
+    assert field is not None, "the handler takes a body"
+    return decoded(body, msgspec.json.Decoder(field.annotation))
 
 
 def declared_query(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:

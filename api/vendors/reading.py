@@ -14,7 +14,7 @@ from api.authentication import Caller
 from api.requests import Fallbacks, HttpRequest, cache_policy, fallbacks_of, services_of
 from api.services import Services
 from api.vendors.paths import MODEL_SCOPE
-from domain.decoding import invalid
+from domain.decoding import check_values, invalid
 from domain.dialects.codec import Codec
 from domain.dialects.passthrough.inspect import PassthroughRequest, read_passthrough
 from domain.dialects.passthrough.json_edit import rewrite, without_member
@@ -89,16 +89,21 @@ async def read_request(
     is_cached = cache_policy(request, mode="off").mode != "off"
     model_in_path: Any = request.scope.get(MODEL_SCOPE)
 
-    def parse() -> Reads:
+    def parse() -> Reads | tuple[_Reader, TargetPlan]:
         given = body if model_in_path is None else rewrite(body, {"model": model_in_path})
         given, named = without_fallbacks(given)
         reader = _Reader(services, caller, codec, given, is_cached=is_cached, lacked=lacked)
         plan = services.planner.targets(caller, reader.as_came.model, fallbacks_of(request, named))
         if plan.is_ordinary:
             return Reads(plan=plan, each=(reader.read(plan.targets[0]),))
-        return _read_each(reader, plan)
+        return reader, plan
 
-    return await services.large_requests.run(caller.project_id, len(body), parse)
+    found = await services.large_requests.run(caller.project_id, len(body), parse)
+    if isinstance(found, Reads):
+        return found
+    reader, plan = found
+    work_bytes = len(body) * len(plan.targets)
+    return await services.large_requests.run(caller.project_id, work_bytes, _read_each, reader, plan)
 
 
 class _Reader:
@@ -170,10 +175,12 @@ def without_fallbacks(body: bytes) -> tuple[bytes, Sequence[str] | None]:
 
     Raises:
         InvalidRequest: the list has too many names, or one is no name.
+        BodyTooLarge: as `check_values`.
 
     """
     if _FALLBACKS not in body:
         return body, None
+    check_values(body)
     try:
         given = _decode_named(body).fallbacks
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

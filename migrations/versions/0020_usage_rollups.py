@@ -3,7 +3,7 @@
 from migrations.revision import run_sql
 
 revision = "0020"
-down_revision = "0024"
+down_revision = "0019"
 
 
 def upgrade() -> None:

@@ -5,10 +5,15 @@ from collections.abc import Iterable
 from sqlalchemy import select
 
 from infra.database import Pool
-from infra.statements import fetch
-from projections.reports.tables import api_keys, projects
+from infra.statements import fetch, fetch_one
+from projections.attributes import METADATA_PREFIX, NAMES
+from projections.reports.scope import Window
+from projections.reports.tables import api_keys, projects, usage_attribute_values
+from projections.scope import Scope
 
 MAX_LABELS = 2_000
+MAX_NAMES = 100
+"""Of metadata, that are offered."""
 
 
 async def labels_of(pool: Pool, *, keys: Iterable[str] = (), project_ids: Iterable[str] = ()) -> dict[str, str]:
@@ -27,3 +32,19 @@ async def labels_of(pool: Pool, *, keys: Iterable[str] = (), project_ids: Iterab
         c = projects.c
         rows += await fetch(pool, select(c.project_id, c.name).where(c.project_id.in_(of_projects)))
     return {row[0]: row[1] for row in rows}
+
+
+async def project_of_key(pool: Pool, key_id: str) -> str | None:
+    """Return the project of a key; None if there is no such key. Raises as `labels_of`."""
+    row = await fetch_one(pool, select(api_keys.c.project_id).where(api_keys.c.key_id == key_id))
+    return row[0] if row is not None else None
+
+
+async def metadata_names(pool: Pool, scope: Scope, window: Window) -> list[str]:
+    """Return the names that requests of a window have in their metadata, at most `MAX_NAMES`. Raises as `labels_of`."""
+    c = usage_attribute_values.c
+    statement = select(c.value).where(c.name == NAMES, c.day.between(window.first, window.last)).distinct()
+    if scope.project_id is not None:
+        statement = statement.where(c.project_id == scope.project_id)
+    rows = await fetch(pool, statement.order_by(c.value).limit(MAX_NAMES))
+    return [row[0].removeprefix(METADATA_PREFIX) for row in rows]

@@ -175,7 +175,7 @@ async def read_durations(pool: Pool, source: Source) -> dict[Group, Durations]:
     durations = source.durations
     c = usage_durations.c
     labelled = [column.label(f"g{number}") for number, column in enumerate(durations.columns)]
-    each = func.unnest(c.buckets, c.answers).table_valued("bucket", "answers").lateral("each")
+    each = func.unnest(c.buckets, c.answers).table_valued("bucket", "answers").render_derived(name="each")
     counted = (
         select(*labelled, c.measure, each.c.bucket, cast(func.sum(each.c.answers), BigInteger).label("answers"))
         .select_from(usage_durations)

@@ -31,7 +31,7 @@ async def verified(operator: Client, kind: str) -> dict[str, Any]:
         shown = answer["data"]
         return shown["endedAt"] is not None
 
-    await eventually_so(has_ended)
+    await eventually_so(has_ended, within_s=60)  # it starts a process
     return shown
 
 

@@ -85,3 +85,17 @@ async def test_a_field_that_names_a_model_of_the_keys_own_passes(
     ):
         status, answer = await ask(gateway, session, key, path, **fields)
         assert status == 200, answer
+
+
+async def test_a_routes_name_is_no_leave_to_name_the_model_that_it_stands_before(
+    client: Client, gateway: Gateway, session: aiohttp.ClientSession, upstream: RunningProvider
+) -> None:
+    route = {"name": "gpt-4.1", "targets": ["openai/gpt-4o-mini"]}
+    assert (await client.call("POST", "/routes", route))[0] == 201
+    _, issued, _ = await client.call("POST", "/projects/api-keys", {"name": "held", "models": ["gpt-4.1"]})
+    key, before = issued["data"]["apiKey"], len(upstream.bill())
+    status, answer = await ask(gateway, session, key, "chat/completions", model="gpt-4.1", models=["gpt-4.1"])
+    assert (status, answer["error"]["param"]) == (403, "models[0]")
+    assert len(upstream.bill()) == before
+    status, _ = await ask(gateway, session, key, "chat/completions", model="gpt-4.1")
+    assert status == 200

@@ -177,6 +177,9 @@ async def test_a_key_that_may_use_a_route_may_use_its_targets_through_it_alone(
         assert (status, answer["error"]["code"]) == (403, "FORBIDDEN"), model
     _, listed, _ = await held.call("GET", "/models")
     assert [model["name"] for model in listed["data"]] == ["fast"]
+    _, routes, _ = await held.call("GET", "/routes")
+    assert [route["name"] for route in routes["data"]] == ["fast"]
+    assert [(await held.call("GET", f"/routes/{name}"))[0] for name in ("fast", "other")] == [200, 404]
 
 
 async def test_a_plan_says_which_targets_are_tried_and_why_others_are_not(

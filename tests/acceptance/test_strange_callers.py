@@ -1,13 +1,16 @@
 """Strange requests of one tenant get clear refusals or answers, and the tenant beside it notices nothing."""
 
 import asyncio
+import gzip
 from decimal import Decimal
 from typing import Any
 
 import aiohttp
+import msgspec
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from api.app import MAX_SETTINGS_BODY_BYTES
 from tests.fuzz.seeds import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES
 from tests.fuzz.strange_json import strange_json
 from tests.support.bystander import Bystander
@@ -77,3 +80,20 @@ async def test_strange_requests_hurt_nobody_else(
     _, costs, _ = await neighbour.call("GET", "/usage/costs")
     each = Decimal("0.00000450")  # 10 tokens in and 5 out of gpt-4o-mini
     assert costs["data"]["totalCost"] == each * len(bystander.statuses)
+
+
+async def test_a_call_that_sets_something_up_takes_no_large_body_not_even_a_packed_one(
+    gateway: Gateway, client: Client, session: aiohttp.ClientSession
+) -> None:
+    body = msgspec.json.encode({"name": "x" * MAX_SETTINGS_BODY_BYTES})
+    for path in ("/projects", "/projects/api-keys", "/routes", "/projects/providers", "/prices"):
+        for sent, packed in ((body, {}), (gzip.compress(body), {"content-encoding": "gzip"})):
+            headers = {"authorization": f"Bearer {client.key}", "content-type": "application/json", **packed}
+            if path in ("/projects", "/prices"):
+                headers["authorization"] = f"Bearer {gateway.master_key}"
+            async with session.post(f"{gateway.address}/api/v1{path}", data=sent, headers=headers) as answer:
+                said = await answer.json()
+            assert (answer.status, said["error"]["code"]) == (413, "TOO_LARGE"), path
+            assert str(MAX_SETTINGS_BODY_BYTES) in said["error"]["message"]
+    status, said, _ = await client.call("POST", "/jobs", {"operation": "chat", "request": {"messages": body.decode()}})
+    assert (status, said["error"]["details"]) == (400, {"field": "messages"}), "what has content may be large"

@@ -64,7 +64,13 @@ def line(**fields: Any) -> AccessLine:
 
 
 async def answer(
-    log: AccessLog, path: str, status: int, *, has_key: bool = True, fails: Exception | None = None
+    log: AccessLog,
+    path: str,
+    status: int,
+    *,
+    has_key: bool = True,
+    fails: Exception | None = None,
+    viewer: str | None = None,
 ) -> None:
     """Have a request answered, as the application does it."""
 
@@ -77,6 +83,8 @@ async def answer(
             facts.asked("chat", provider="openai", model="gpt-4o-mini", is_stream=False)
             facts.cache, facts.attempts = "miss", 2
             facts.answered_by(RECEIPT, RECEIPT.cost_nano_usd)
+        if viewer is not None:
+            scope["user"] = viewer
         if fails is not None:
             await note_failure(fails, scope)
         await send({"type": "http.response.start", "status": status, "headers": []})
@@ -155,6 +163,15 @@ async def test_when_the_minute_is_over_the_count_is_told_and_there_is_room_again
     log.note(line(status=429, request_id="req_after"), "rate_limited")
     log.close()
     assert "req_after" in written.text
+
+
+async def test_pages_of_somebody_who_has_signed_in_have_no_line_and_count_as_the_dashboard() -> None:
+    written = Written()
+    log = written.log()
+    await answer(log, "/", 200, has_key=False, viewer="somebody")
+    await answer(log, "/", 500, has_key=False, viewer="somebody")
+    log.close()
+    assert [(found["route"], found["status"]) for found in written.lines()] == [("dashboard", 500)]
 
 
 async def test_what_watches_the_gateway_has_no_line_unless_it_fails() -> None:

@@ -180,15 +180,18 @@ def test_networks_are_apart() -> None:
         "providers": {"worker"},
         "database": {"postgres", "migrate", "api", "worker", "projector"},
         "queue": {"nats", "api", "worker", "projector"},
-        "monitoring": {"api", "worker", "projector"},
+        "monitoring": {"api", "worker", "projector", "prometheus"},
+        "graphs": {"prometheus", "grafana"},
+        "viewers": {"grafana"},
     }
     open_ones = {name for name, options in COMPOSE["networks"].items() if not options.get("internal")}
-    assert open_ones == {"front", "providers"}
+    assert open_ones == {"front", "providers", "viewers"}
     masked = "com.docker.network.bridge.enable_ip_masquerade"  # a published port needs none
-    assert COMPOSE["networks"]["front"]["driver_opts"][masked] == "false"
+    assert all(COMPOSE["networks"][name]["driver_opts"][masked] == "false" for name in ("front", "viewers"))
     assert masked not in (COMPOSE["networks"]["providers"] or {}).get("driver_opts", {})
-    assert {name for name, service in SERVICES.items() if "ports" in service} == {"api"}
-    assert all(str(port).startswith("127.0.0.1:") for port in SERVICES["api"]["ports"])
+    published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
+    assert published.keys() == {"api", "grafana"}
+    assert all(str(port).startswith("127.0.0.1:") for ports in published.values() for port in ports)
 
 
 def test_the_projector_alone_keeps_copies_of_the_signed_heads_on_a_volume_of_its_user() -> None:
@@ -236,6 +239,8 @@ def test_only_who_needs_a_secret_gets_it() -> None:
     assert holders["nats_key"] == holders["nats_users"] == {"nats"}
     assert holders["audit_key"] == {"projector"}, "those who talk to strangers cannot sign the log"
     assert holders["encryption_key"] == {"api", "worker"}
+    assert holders["grafana_password"] == {"grafana"}
+    assert holders["metrics_token"] == {"api", "worker", "projector", "prometheus"}
     assert all(holders.values())
 
 

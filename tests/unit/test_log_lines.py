@@ -26,6 +26,22 @@ for log in (structlog.get_logger("a"), logging.getLogger("b")):
 """
 
 
+LEVELS = """
+import sys, structlog
+from infra.logging import configure_logging
+configure_logging("json", process="test", level=sys.argv[1])
+log = structlog.get_logger("a")
+log.info("is ready")
+log.warning("is amiss")
+"""
+
+
+@pytest.mark.parametrize(("level", "lines"), [("info", 2), ("warning", 1)])
+def test_lines_are_written_from_a_level_on(level: str, lines: int) -> None:
+    run = subprocess.run([sys.executable, "-c", LEVELS, level], capture_output=True, text=True, check=True)
+    assert (len(run.stderr.splitlines()), "is amiss" in run.stderr) == (lines, True)
+
+
 def test_settings_know_their_secrets() -> None:
     settings = load_settings(
         {
@@ -65,6 +81,9 @@ SECRET_VALUES = {
     "ANTHROPIC_API_KEY": "canary-of-anthropic",
     "GATEWAY_OPENAI_API_KEYS": "eu=canary-of-openai-in-europe",
     "GATEWAY_ANTHROPIC_API_KEYS": "eu:2=canary-of-anthropic-in-europe",
+    "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer%20canary-of-the-collector",
+    "OTEL_EXPORTER_OTLP_TRACES_HEADERS": "x-token=canary-of-the-traces,x-scope=canary-scope-of-the-traces",
+    "OTEL_EXPORTER_OTLP_METRICS_HEADERS": "x-token=canary-of-the-metrics-2",
 }
 """A value for each variable that is secret."""
 

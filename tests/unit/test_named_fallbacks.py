@@ -3,7 +3,8 @@
 import pytest
 
 from api.vendors.reading import without_fallbacks
-from domain.errors import InvalidRequest
+from domain.decoding import MAX_JSON_VALUES
+from domain.errors import BodyTooLarge, InvalidRequest
 
 
 @pytest.mark.parametrize(
@@ -27,3 +28,8 @@ def test_names_are_taken_out_and_everything_else_stays(body: bytes, left: bytes,
 def test_too_many_names_and_what_is_no_name_are_refused(names: str) -> None:
     with pytest.raises(InvalidRequest, match="fallbacks"):
         without_fallbacks(b'{"fallbacks":%s}' % names.encode())
+
+
+def test_a_list_of_too_many_values_is_refused_before_it_is_decoded() -> None:
+    with pytest.raises(BodyTooLarge):
+        without_fallbacks(b'{"fallbacks":[%s]}' % b",".join([b'"gpt-4o"'] * (MAX_JSON_VALUES + 1)))

@@ -1,16 +1,91 @@
-"""The page behind `/`."""
+"""The first page: what is spent and will be, how full every cap is, and whether something is wrong."""
 
-from litestar import get
-from litestar.response import Redirect
+from datetime import UTC, datetime
+from urllib.parse import urlencode
 
-from api.dashboard.rendering import see
+from litestar import Response, get
+from litestar.di import NamedDependency
+from litestar.response import Template
+
+from api.dashboard.csv_files import CSV, csv_text
+from api.dashboard.forms import filters_of
+from api.dashboard.navigation import NavigationEntry
+from api.dashboard.rendering import download, page
+from api.dashboard.report_filters import ReportFilters, choices, scope_asked
+from api.dashboard.usage_charts import chart_over_time
+from api.dashboard.usage_metrics import METRICS
+from api.dashboard.viewer import Viewer
+from api.overview import overview_of
+from api.requests import HttpRequest
+from api.services import Services
 from api.vendors.paths import HOME_PATH
+from projections.reports.money import caps
+from projections.reports.sources import MAX_HOURLY_DAYS
+from projections.reports.usage import usage_report
+
+NAVIGATION = NavigationEntry(path=HOME_PATH, label="Overview")
+_HOURLY_DAYS = 2
+_CAPS_HEADER = (
+    "of",
+    "id",
+    "name",
+    "project",
+    "window",
+    "limit USD",
+    "spent USD",
+    "assumed USD",
+    "held USD",
+    "resets at",
+)
 
 
 @get(HOME_PATH)
-async def show_overview() -> Redirect:
-    """Lead to the first page that there is."""
-    return see("/sessions")
+async def show_overview(
+    request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
+) -> Template:
+    """Show the state of what the viewer may see. The page says itself if the figures lag behind."""
+    asked = filters_of(request, ReportFilters)
+    scope, window = await scope_asked(services, viewer, asked), asked.window()
+    time = "hour" if window.days <= min(_HOURLY_DAYS, MAX_HOURLY_DAYS) else "day"
+    report = await usage_report(services.pool, scope, window, (time,))
+    charts = [
+        chart_over_time(report, METRICS[name], time, window, f"{METRICS[name].label} by {time}")
+        for name in ("cost", "requests", "latency")
+    ]
+    return page(
+        request,
+        "overview.html",
+        title="Overview",
+        overview=await overview_of(services, scope, window),
+        charts=charts,
+        query=asked.query(),
+        caps_csv=f"/caps.csv?{urlencode(asked.query())}",
+        **await choices(services, viewer, asked),
+    )
 
 
-HANDLERS = (show_overview,)
+@get("/caps.csv")
+async def save_caps(
+    request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
+) -> Response[bytes]:
+    """Every cap as CSV, at most 10,000."""
+    scope = await scope_asked(services, viewer, filters_of(request, ReportFilters))
+    rows = [
+        (
+            cap.scope,
+            cap.id,
+            cap.name,
+            cap.project_id,
+            cap.window,
+            cap.limit,
+            cap.spent,
+            cap.assumed,
+            cap.held,
+            cap.resets_at,
+        )
+        for cap in await caps(services.pool, scope, datetime.now(UTC), most=10_000)
+    ]
+    return download(csv_text(_CAPS_HEADER, rows), media_type=CSV, file_name="caps.csv")
+
+
+HANDLERS = (show_overview, save_caps)

@@ -82,6 +82,74 @@ document.addEventListener("change", (event) => {
   event.target.closest("form[data-submit-on-change]")?.requestSubmit();
 });
 
+// The playground: the answer as it is written, its cost and latency as it ends.
+async function* events(response) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (let read = await reader.read(); !read.done; read = await reader.read()) {
+    text += read.value;
+    const blocks = text.split("\n\n");
+    text = blocks.pop();
+    for (const block of blocks) {
+      const data = block.split("\n").filter((line) => line.startsWith("data: ")).map((line) => line.slice(6)).join("\n");
+      if (data && data !== "[DONE]") yield JSON.parse(data);
+    }
+  }
+}
+
+function element(name, kind, text) {
+  const made = document.createElement(name);
+  made.className = kind;
+  made.textContent = text;
+  return made;
+}
+
+async function tryModel(form) {
+  const place = form.querySelector("[data-answer]");
+  const answer = element("pre", "wrapped", "");
+  const note = element("p", "muted", "Waiting…");
+  place.replaceChildren(answer, note);
+  const startedMs = performance.now();
+  let firstMs = null;
+  const fail = (message) => place.replaceChildren(...(answer.textContent ? [answer] : []), element("p", "notice bad", message));
+  const response = await fetch(form.action, {
+    method: "POST", body: new URLSearchParams(new FormData(form)), headers: { accept: "text/event-stream" },
+  });
+  if (!(response.headers.get("content-type") || "").startsWith("text/event-stream")) {
+    const refusal = await response.json().catch(() => null);
+    return fail(refusal?.error?.message ?? `The gateway answered ${response.status}: load the page again.`);
+  }
+  for await (const event of events(response)) {
+    if (event.error) return fail(event.error.message);
+    const words = (event.choices || []).map((choice) => choice.delta?.content ?? "").join("");
+    if (words) {
+      firstMs ??= performance.now() - startedMs;
+      answer.textContent += words;
+      note.textContent = `First words after ${WRITTEN.ms(firstMs)}`;
+    }
+    if (event.usage) {
+      const cost = event.cost == null ? "unknown cost" : DOLLARS.format(event.cost);
+      note.textContent = `${cost}${event.cached ? " (from the cache)" : ""} · ${WRITTEN.ms(event.latencyMs)}${
+        firstMs == null ? "" : `, first words here after ${WRITTEN.ms(firstMs)}`} · ${event.usage.promptTokens} tokens in, ${event.usage.completionTokens} out · ${
+        response.headers.get("x-gateway-provider")} · ${response.headers.get("x-request-id")}`;
+    }
+  }
+}
+
+document.addEventListener("submit", async (event) => {
+  if (!event.target.matches("form[data-playground]")) return;
+  event.preventDefault();
+  const button = event.target.querySelector("button");
+  button.disabled = true;
+  try {
+    await tryModel(event.target);
+  } catch (error) {
+    event.target.querySelector("[data-answer]").replaceChildren(element("p", "notice bad", `The gateway cannot be reached: ${error.message}`));
+  } finally {
+    button.disabled = false;
+  }
+});
+
 prepare(document);
 drawAll();
 document.addEventListener("htmx:afterSwap", (event) => { prepare(event.detail.target); drawAll(); });

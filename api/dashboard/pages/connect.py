@@ -1,0 +1,135 @@
+"""Connecting a client, and the playground: a first call right there, whose cost and latency are shown."""
+
+from typing import Any
+
+from litestar import Response, get, post
+from litestar.di import NamedDependency
+from litestar.response import Template
+from msgspec import Struct
+
+from api.askable_models import ROUTES_PROVIDER, askable_models
+from api.authentication import Caller
+from api.dashboard.forms import filters_of, form_of, form_values
+from api.dashboard.navigation import NavigationEntry
+from api.dashboard.playground import Trial, TrialAnswer, answer_trial, stream_trial
+from api.dashboard.rendering import PAGE_HEADERS, page
+from api.dashboard.snippets import KEY_VARIABLE, MODEL, address_of_request, snippets
+from api.dashboard.viewer import Viewer
+from api.delivery import EVENT_STREAM
+from api.native.envelope import NativeResponse
+from api.native.errors import status_of
+from api.requests import HttpRequest, id_in_path, request_id_of
+from api.services import Services
+from domain.errors import GatewayError, InvalidRequest, NotFound
+from projections import keys
+from projections.key_lists import MAX_LISTED, KeyFilter, listed_keys
+
+NAVIGATION = NavigationEntry(path="/connect", label="Connect")
+FIRST_WORDS = "Say hello in one sentence."
+MAX_MODELS_SHOWN = 1_000
+
+
+class ConnectPage(Struct, frozen=True, kw_only=True):
+    """The key and the model that the playground begins with."""
+
+    key: str | None = None
+    model: str = MODEL
+
+
+@get(NAVIGATION.path)
+async def show_connect(
+    request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
+) -> Template:
+    """Show what to copy, and the playground."""
+    asked = filters_of(request, ConnectPage)
+    values = {"model": asked.model, "prompt": FIRST_WORDS, "keyId": asked.key or ""}
+    return await _connect(request, services, viewer, values)
+
+
+@post(NAVIGATION.path, status_code=200)
+async def try_model(
+    request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
+) -> Template | Response[Any]:
+    """Call a model. A script that accepts events gets the answer as it is written, any other browser a page."""
+    viewer.require_change()
+    wants_stream = EVENT_STREAM in request.headers.get("accept", "")
+    values = await form_values(request)
+    try:
+        trial = await form_of(request, Trial)
+        caller = await _caller(services, viewer, trial)
+        if wants_stream:
+            return await stream_trial(request, caller, trial)
+        answer = await answer_trial(request, caller, trial)
+    except GatewayError as error:
+        if wants_stream:
+            return _error(request, error)
+        return await _connect(request, services, viewer, values, error=error)
+    return await _connect(request, services, viewer, values, answer=answer)
+
+
+HANDLERS = (show_connect, try_model)
+
+
+async def _caller(services: Services, viewer: Viewer, trial: Trial) -> Caller:
+    """The key that the call is charged to: the viewer's own, or the one that the operator chose.
+
+    Raises:
+        InvalidRequest: the operator chose none.
+        NotFound: there is none, or it works no longer.
+
+    """
+    if viewer.caller is not None:
+        return viewer.caller
+    if trial.key_id is None:
+        raise InvalidRequest("`keyId`: choose the key that the call is charged to", field="keyId")
+    record = await keys.key_with_id(services.pool, id_in_path(trial.key_id))
+    caller = await services.authenticator.caller_of(record.project_id, record.key_id) if record is not None else None
+    if caller is None:
+        raise NotFound("there is no such key, or it works no longer")
+    return caller
+
+
+def _error(request: HttpRequest, error: GatewayError) -> Response[Any]:
+    shown = {"code": error.code, "message": error.message, "requestId": request_id_of(request.scope)}
+    return NativeResponse({"error": shown}, status_code=status_of(error), headers=dict(PAGE_HEADERS))
+
+
+async def _connect(
+    request: HttpRequest,
+    services: Services,
+    viewer: Viewer,
+    values: dict[str, str],
+    *,
+    answer: TrialAnswer | None = None,
+    error: GatewayError | None = None,
+) -> Template:
+    choices = []
+    if viewer.role == "operator" and viewer.may_change:
+        choices = await listed_keys(services.pool, viewer.scope(), KeyFilter(), limit=MAX_LISTED)
+    return page(
+        request,
+        "connect.html",
+        title="Connect",
+        status=200 if error is None else status_of(error),
+        snippets=snippets(address_of_request(request.headers, request.scope["scheme"])),
+        key_variable=KEY_VARIABLE,
+        choices=choices,
+        models=await _models(services, viewer, values.get("keyId")),
+        values=values,
+        answer=answer,
+        error=error,
+    )
+
+
+async def _models(services: Services, viewer: Viewer, key_id: str | None) -> list[str]:
+    """The chat models that the key can ask: the viewer's, or the one that the operator chose."""
+    caller = viewer.caller
+    if caller is None and key_id:
+        record = await keys.key_with_id(services.pool, id_in_path(key_id))
+        if record is not None:
+            caller = await services.authenticator.caller_of(record.project_id, record.key_id)
+    if caller is None:
+        return [MODEL]
+    listed = askable_models(services, caller)
+    chat = {one.name for one in listed if one.provider == ROUTES_PROVIDER or one.traits.serves == "chat"}
+    return [MODEL, *sorted(chat - {MODEL})][:MAX_MODELS_SHOWN]

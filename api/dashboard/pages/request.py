@@ -1,0 +1,94 @@
+"""One request: the way it went, its charge line by line, and its events."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+from litestar import get
+from litestar.di import NamedDependency
+from litestar.params import FromPath
+from litestar.response import Template
+from msgspec import Struct
+
+from api.dashboard.rendering import page
+from api.dashboard.viewer import Viewer
+from api.requests import HttpRequest, id_in_path
+from api.services import Services
+from domain.errors import NotFound
+from domain.events import RequestCompleted, RequestRejected, StoredEvent, request_stream
+from projections.freshness import wait_until_folded
+from projections.reports.charges import charges_of
+from projections.reports.labels import labels_of
+from projections.reports.requests import RequestView, get_request
+from projections.request_attempts import attempts_of, targets_of
+
+MAX_SHOWN_ANSWER_BYTES = 64 * 1024
+
+
+class Answer(Struct, frozen=True, kw_only=True):
+    """A stored answer as the page shows it."""
+
+    text: str
+    size: int
+    is_cut: bool
+
+
+@get("/requests/{request_id:str}")
+async def show_request(
+    request: HttpRequest,
+    request_id: FromPath[str],
+    viewer: NamedDependency[Viewer],
+    services: NamedDependency[Services],
+) -> Template:
+    """Show a request of what the viewer may see."""
+    scope = viewer.scope()
+    await wait_until_folded(services.pool, "requests", project_id=scope.project_id)
+    found = await get_request(services.pool, scope, id_in_path(request_id))
+    if found is None:
+        raise NotFound("there is no such request")
+    events = await services.log.read_stream(request_stream(request_id))
+    return page(
+        request,
+        "request.html",
+        title="Request",
+        found=found,
+        names=await labels_of(services.pool, keys=[found.key_id], project_ids=[found.project_id]),
+        tries=attempts_of(events),
+        targets=targets_of(events),
+        charges=charges_of(events),
+        refusal=next((one.event for one in events if isinstance(one.event, RequestRejected)), None),
+        events=[(stored, _pretty(stored)) for stored in events],
+        answer=await _answer(services, viewer, found, events),
+        metadata=_json(found.metadata) if found.metadata else None,
+    )
+
+
+HANDLERS = (show_request,)
+
+
+async def _answer(
+    services: Services, viewer: Viewer, found: RequestView, events: Sequence[StoredEvent]
+) -> Answer | None:
+    """The answer if it is stored, for its project's own viewers. The operator reads no content."""
+    ended = next((one.event for one in events if isinstance(one.event, RequestCompleted)), None)
+    copy = (ended.cached_copy or ended.kept_copy) if ended is not None else None
+    if copy is None or viewer.project_id != found.project_id:
+        return None
+    body = await services.jobs.blobs.read(found.project_id, copy.blob_id)
+    if body is None:
+        return None
+    is_cut = len(body) > MAX_SHOWN_ANSWER_BYTES
+    text = body[:MAX_SHOWN_ANSWER_BYTES].decode(errors="replace")
+    if not is_cut:
+        with suppress(msgspec.DecodeError):
+            text = msgspec.json.format(body, indent=2).decode(errors="replace")
+    return Answer(text=text, size=len(body), is_cut=is_cut)
+
+
+def _pretty(stored: StoredEvent) -> str:
+    return _json(stored.event)
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()

@@ -1,0 +1,191 @@
+"""Requests, newest first: a table that stands still. New ones are counted, and shown when they are asked for."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from litestar import Response, get
+from litestar.di import NamedDependency
+from litestar.response import Template
+from msgspec import Meta
+from msgspec.structs import replace
+
+from api.dashboard.csv_files import CSV, csv_text
+from api.dashboard.forms import filters_of
+from api.dashboard.navigation import NavigationEntry
+from api.dashboard.rendering import download, page
+from api.dashboard.report_filters import ReportFilters, Text, choices, scope_asked
+from api.dashboard.viewer import Viewer
+from api.report_scope import asked_dollars, asked_metadata
+from api.requests import HttpRequest
+from api.services import Services
+from projections.freshness import wait_until_folded
+from projections.reports.labels import labels_of
+from projections.reports.requests import MAX_COUNTED, RequestView, Search, count_newer, search
+from projections.requests import Status
+
+NAVIGATION = NavigationEntry(path="/requests", label="Requests")
+SHOWN = 50
+MAX_SAVED = 10_000
+STATUSES: tuple[Status, ...] = ("completed", "cached", "failed", "rejected", "running")
+_CSV_HEADER = (
+    "request",
+    "at",
+    "project",
+    "key",
+    "operation",
+    "model",
+    "provider",
+    "status",
+    "attempts",
+    "latency ms",
+    "first token ms",
+    "tokens in",
+    "tokens out",
+    "cost USD",
+    "assumed USD",
+    "error",
+    "message",
+    "session",
+)
+
+
+class RequestsPage(ReportFilters, frozen=True, kw_only=True, rename={"first": "from", "last": "to"}):
+    """The filters of the list."""
+
+    status: Status | None = None
+    model: Text | None = None
+    provider: Text | None = None
+    operation: Text | None = None
+    session: Text | None = None
+    error: Text | None = None
+    cost: Text | None = None
+    """At least so many US dollars."""
+    latency: Annotated[str, Meta(pattern=r"^[0-9]{1,9}$")] | None = None
+    """At least so many milliseconds."""
+    metadata: Text | None = None
+    """`NAME=VALUE`."""
+    before: Text | None = None
+    after: Text | None = None
+
+
+@get(NAVIGATION.path)
+async def show_requests(
+    request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
+) -> Template:
+    """List requests of what the viewer may see."""
+    asked = filters_of(request, RequestsPage)
+    wanted = await _wanted(services, viewer, asked)
+    await wait_until_folded(services.pool, "requests", project_id=wanted.scope.project_id)
+    found = await search(services.pool, replace(wanted, limit=SHOWN + 1))
+    shown = found[:SHOWN]
+    newest = shown[0].request_id if shown and asked.before is None else None
+    return page(
+        request,
+        "requests.html",
+        title="Requests",
+        requests=shown,
+        names=await _names(services, shown),
+        statuses=[("", "Any"), *((status, status) for status in STATUSES)],
+        newest=newest,
+        new_address=_address(f"{NAVIGATION.path}/new", asked, after=newest or "", before=None),
+        older=_address(NAVIGATION.path, asked, before=shown[-1].request_id) if len(found) > SHOWN else None,
+        first=_address(NAVIGATION.path, asked, before=None) if asked.before else None,
+        csv=_address(f"{NAVIGATION.path}.csv", asked),
+        **await choices(services, viewer, asked),
+    )
+
+
+@get(f"{NAVIGATION.path}/new")
+async def show_new(
+    request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
+) -> Template:
+    """How many requests have come since the first of a list: a piece of the page, which asks for it now and then."""
+    asked = filters_of(request, RequestsPage)
+    new = await count_newer(services.pool, await _wanted(services, viewer, asked))
+    return page(
+        request,
+        "requests_new.html",
+        title="New requests",
+        new=new,
+        is_more=new >= MAX_COUNTED,
+        address=_address(NAVIGATION.path, asked, after=None),
+    )
+
+
+@get(f"{NAVIGATION.path}.csv")
+async def save_requests(
+    request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
+) -> Response[bytes]:
+    """The list as CSV, at most `MAX_SAVED` requests."""
+    wanted = await _wanted(services, viewer, filters_of(request, RequestsPage))
+    await wait_until_folded(services.pool, "requests", project_id=wanted.scope.project_id)
+    rows = map(_csv_row, await search(services.pool, replace(wanted, limit=MAX_SAVED)))
+    return download(csv_text(_CSV_HEADER, rows), media_type=CSV, file_name="requests.csv")
+
+
+HANDLERS = (show_requests, show_new, save_requests)
+
+
+async def _wanted(services: Services, viewer: Viewer, asked: RequestsPage) -> Search:
+    """What is asked for, within what the viewer may see. Without days, requests of any day.
+
+    Raises:
+        InvalidRequest: names the filter.
+
+    """
+    begins = ends = None
+    if asked.range or asked.first or asked.last:
+        begins, ends = asked.window().moments()
+    return Search(
+        scope=await scope_asked(services, viewer, asked),
+        status=asked.status,
+        model=asked.model,
+        provider=asked.provider,
+        operation=asked.operation,
+        session=asked.session,
+        error_code=asked.error,
+        since=begins,
+        until=ends,
+        min_cost_nano_usd=asked_dollars(asked.cost, "cost"),
+        min_latency_ms=int(asked.latency) if asked.latency else None,
+        metadata=asked_metadata(asked.metadata),
+        before=asked.before,
+        after=asked.after,
+    )
+
+
+async def _names(services: Services, shown: Sequence[RequestView]) -> dict[str, str]:
+    return await labels_of(
+        services.pool, keys=(one.key_id for one in shown), project_ids=(one.project_id for one in shown)
+    )
+
+
+def _address(path: str, asked: RequestsPage, **changed: str | None) -> str:
+    """A page with the same filters but for some."""
+    query = asked.query() | {name: value for name, value in changed.items() if value is not None}
+    kept = {name: value for name, value in query.items() if changed.get(name, value) is not None}
+    return f"{path}?{urlencode(kept)}" if kept else path
+
+
+def _csv_row(one: RequestView) -> tuple[Any, ...]:
+    return (
+        one.request_id,
+        one.at.isoformat(),
+        one.project_id,
+        one.key_id,
+        one.operation,
+        one.model,
+        one.provider,
+        one.status,
+        one.attempts,
+        one.latency_ms,
+        one.first_token_ms,
+        one.prompt_tokens,
+        one.completion_tokens,
+        one.cost,
+        one.assumed_cost,
+        one.error_code,
+        one.error_message,
+        one.session,
+    )

@@ -1,0 +1,188 @@
+"""Usage by groups, beside the time before."""
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlencode
+
+from litestar import Response, get
+from litestar.di import NamedDependency
+from litestar.response import Template
+from msgspec import Struct
+
+from api.dashboard.amounts import plain
+from api.dashboard.charts import Chart
+from api.dashboard.csv_files import CSV, csv_text
+from api.dashboard.forms import filters_of
+from api.dashboard.navigation import NavigationEntry
+from api.dashboard.rendering import download, page
+from api.dashboard.report_filters import ReportFilters, Text, choices, scope_asked
+from api.dashboard.usage_charts import chart_by_group, chart_over_time, shown_value
+from api.dashboard.usage_metrics import DEFAULT_METRIC, METRICS, Column
+from api.dashboard.viewer import Viewer
+from api.requests import HttpRequest
+from api.services import Services
+from domain.errors import InvalidRequest
+from domain.money import to_usd
+from projections.freshness import wait_until_folded
+from projections.reports.labels import metadata_names
+from projections.reports.scope import Window
+from projections.reports.sources import ORIGINS, is_group
+from projections.reports.usage import UsageLine, UsageReport, usage_report
+from projections.scope import Scope
+
+NAVIGATION = NavigationEntry(path="/usage", label="Usage")
+MAX_SHOWN = 100
+_GROUPS = ("model", "provider", "operation", "key", "day", "hour", *ORIGINS)
+_TIMES = ("day", "hour")
+_FOLDED = ("usage", "rollups", "attributes")
+
+
+class UsagePage(ReportFilters, frozen=True, kw_only=True, rename={"first": "from", "last": "to"}):
+    """The filters of the page."""
+
+    metric: Text = DEFAULT_METRIC
+    group: Text = "model"
+    then: Text | None = None
+
+    def groups(self) -> tuple[str, ...]:
+        """The groups, one or two."""
+        return (self.group, self.then) if self.then and self.then != self.group else (self.group,)
+
+
+class Row(Struct, frozen=True, kw_only=True):
+    """One line of the table."""
+
+    names: tuple[str, ...]
+    values: tuple[Any, ...]
+    before: Any
+    change: float | None
+    """The first value against that of the time before, as a share; None: there was nothing."""
+    requests_query: str | None
+    """The filter of the requests that it counts; None: the list has no such filter."""
+
+
+@get(NAVIGATION.path)
+async def show_usage(
+    request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
+) -> Template:
+    """Show a metric by one or two groups."""
+    asked, scope, report = await _report(request, viewer, services)
+    columns, window = METRICS[asked.metric].columns, asked.window()
+    names = await metadata_names(services.pool, scope, window)
+    groups = [*_GROUPS, *(["project"] if viewer.role == "operator" else []), *(f"metadata.{name}" for name in names)]
+    return page(
+        request,
+        "usage.html",
+        title="Usage",
+        report=report,
+        metrics=[(name, metric.label) for name, metric in METRICS.items()],
+        groups=sorted({*groups, *asked.groups()}, key=[*groups, *asked.groups()].index),
+        columns=columns,
+        rows=[_row(line, asked, columns, report) for line in report.lines[:MAX_SHOWN]],
+        left_out=report.lines_left_out + max(0, len(report.lines) - MAX_SHOWN),
+        totals=tuple(column.value(report.totals) for column in columns),
+        before=columns[0].value(report.previous_totals),
+        chart=await _chart(services, scope, window, asked, report),
+        csv=f"{NAVIGATION.path}.csv?{urlencode(asked.query())}",
+        caption=f"{METRICS[asked.metric].label} by {' and '.join(asked.groups())}",
+        window=window,
+        **await choices(services, viewer, asked),
+    )
+
+
+@get(f"{NAVIGATION.path}.csv")
+async def save_usage(
+    request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
+) -> Response[bytes]:
+    """The lines as CSV, at most 1,000."""
+    asked, _, report = await _report(request, viewer, services)
+    columns = METRICS[asked.metric].columns
+    header = [*asked.groups(), *(_csv_name(column) for column in columns), f"{_csv_name(columns[0])} before"]
+    rows = [
+        (
+            *(_csv_group(value) for value in line.group.values()),
+            *(_csv_value(column, column.value(line)) for column in columns),
+            _csv_value(columns[0], columns[0].value(line.previous)) if line.previous is not None else None,
+        )
+        for line in report.lines
+    ]
+    return download(csv_text(header, rows), media_type=CSV, file_name="usage.csv")
+
+
+HANDLERS = (show_usage, save_usage)
+
+
+async def _report(request: HttpRequest, viewer: Viewer, services: Services) -> tuple[UsagePage, Scope, UsageReport]:
+    asked = filters_of(request, UsagePage)
+    if asked.metric not in METRICS:
+        raise InvalidRequest(f"`metric` is {asked.metric!r}: allowed are {', '.join(METRICS)}", field="metric")
+    for name, group in (("group", asked.group), ("then", asked.then)):
+        if group is not None and not is_group(group):
+            raise InvalidRequest(f"`{name}` is {group!r}: usage cannot be grouped by that", field=name)
+    scope = await scope_asked(services, viewer, asked)
+    await wait_until_folded(services.pool, *_FOLDED, project_id=scope.project_id)
+    return asked, scope, await usage_report(services.pool, scope, asked.window(), asked.groups())
+
+
+async def _chart(
+    services: Services, scope: Scope, window: Window, asked: UsagePage, report: UsageReport
+) -> Chart | None:
+    """The metric over time; None if the groups have no times, and are of keys by model or the like."""
+    metric, groups = METRICS[asked.metric], asked.groups()
+    times = [group for group in groups if group in _TIMES]
+    if not times:
+        over = ("day",)
+        plain = await usage_report(services.pool, scope, window, over)
+        return chart_over_time(plain, metric, "day", window, f"{metric.label} by day")
+    if len(groups) == 1:
+        return chart_over_time(report, metric, times[0], window, f"{metric.label} by {times[0]}")
+    other = next(group for group in groups if group not in _TIMES)
+    figure = metric.label if metric.first.label == metric.label else f"{metric.label}, {metric.first.label},"
+    label = f"{figure} by {other} and {times[0]}"
+    return chart_by_group(report, metric, other, times[0], window, label)
+
+
+def _row(line: UsageLine, asked: UsagePage, columns: Sequence[Column], report: UsageReport) -> Row:
+    now = columns[0].value(line)
+    before = columns[0].value(line.previous) if line.previous is not None else None
+    return Row(
+        names=tuple(shown_value(value, report.labels) for value in line.group.values()),
+        values=tuple(column.value(line) for column in columns),
+        before=before,
+        change=(now - before) / before if now is not None and before else None,
+        requests_query=_requests_query(line, asked),
+    )
+
+
+def _requests_query(line: UsageLine, asked: UsagePage) -> str | None:
+    """The address of the requests of a line, if the list has filters for its groups."""
+    query: dict[str, str] = {name: value for name, value in asked.query().items() if name in ("project", "key")}
+    for group, value in line.group.items():
+        if value is None or line.is_rest:
+            return None
+        if group.startswith("metadata."):
+            query["metadata"] = f"{group.removeprefix('metadata.')}={_csv_group(value)}"
+        elif group in ("model", "provider", "operation", "key", "project", "session"):
+            query[group] = value
+        elif group == "day":
+            query |= {"from": value, "to": value}
+        else:
+            return None
+    if "day" not in line.group:
+        window = asked.window()
+        query |= {"from": f"{window.first}", "to": f"{window.last}"}
+    return urlencode(query)
+
+
+def _csv_name(column: Column) -> str:
+    return (
+        f"{column.label} USD" if column.unit == "usd" else f"{column.label} ms" if column.unit == "ms" else column.label
+    )
+
+
+def _csv_value(column: Column, value: Any) -> Any:
+    return plain(to_usd(value)) if column.unit == "usd" and value is not None else value
+
+
+def _csv_group(value: Any) -> str:
+    return shown_value(value, {}) if value is not None else ""
