@@ -10,6 +10,7 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from api.metrics import Metrics
+from api.observation import NOT_OBSERVED, RequestObserver
 from api.request_context import RequestContext
 from api.waiting_lines import LineFull, WaitingLines
 from domain.errors import RateLimited
@@ -37,7 +38,10 @@ class StaleKey(Exception):
 class AdmissionController:
     """Decides for one API process."""
 
-    def __init__(self, *, admission: Admission, inbox: ReplyInbox, metrics: Metrics) -> None:
+    def __init__(
+        self, *, admission: Admission, inbox: ReplyInbox, metrics: Metrics, observer: RequestObserver = NOT_OBSERVED
+    ) -> None:
+        self._observer = observer
         self._admission = admission
         self._inbox = inbox
         self._metrics = metrics
@@ -55,10 +59,12 @@ class AdmissionController:
 
         """
         request = self._request(ctx, served)
-        decision = await self._admission.admit(request)
-        if decision.outcome in WAITING:
-            request = replace(request, is_counted=True, is_last_in_line=False)
-            decision = await self._wait(ctx, request, decision)
+        with self._observer.admitting() as watch:
+            decision = await self._admission.admit(request)
+            if decision.outcome in WAITING:
+                request = replace(request, is_counted=True, is_last_in_line=False)
+                decision = await self._wait(ctx, request, decision)
+            watch.decided(decision)
         self._metrics.decided(decision.outcome)
         if decision.outcome == "stale":
             raise StaleKey(is_counted=request.is_counted)

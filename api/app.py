@@ -56,7 +56,7 @@ _SWAGGER_PATH = f"{_PAGE_PATH}/swagger-ui"
 def create_app(services: Services) -> ASGIApp:
     """Make the application. Its OpenAPI document is made when it is first asked for."""
     app = _application(services, services.settings.max_body_bytes)
-    return VendorPaths(RequestLifetime(app, services.metrics, services.log, services.access_log))
+    return VendorPaths(RequestLifetime(app, services.metrics, services.log, services.access_log, services.observer))
 
 
 def warm_up() -> None:

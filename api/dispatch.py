@@ -15,6 +15,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from api.inference_response import StreamedResponse
+from api.observation import NOT_OBSERVED, RequestObserver
 from api.prompt_memory import PromptMemory
 from api.request_context import RequestContext
 from api.request_recorder import RequestRecorder
@@ -61,8 +62,10 @@ class Dispatcher:
         prompts: PromptMemory,
         now: Callable[[], datetime],
         max_in_flight: int,
+        observer: RequestObserver = NOT_OBSERVED,
     ) -> None:
         """Have at most `max_in_flight` requests with workers at a time."""
+        self._observer = observer
         self._max_in_flight = max_in_flight
         self._admission = admission
         self._recorder = recorder
@@ -221,9 +224,10 @@ class Dispatcher:
         try:
             if background is not None:
                 await background.started(ctx.identity.request_id)
-            job = await self._job(ctx)
-            self._inbox.keep_job(job)
-            await self._queue.publish(job, lane, otherwise=self._direct.offer)
+            with self._observer.publishing(lane) as watch:
+                job = watch.traced(await self._job(ctx))
+                self._inbox.keep_job(job)
+                await self._queue.publish(job, lane, otherwise=self._direct.offer)
             reach("api.after_publish")
         except (Overloaded, Unavailable) as error:
             if await self._withdraw(ctx, error) or not isinstance(error, PublishUnknown):

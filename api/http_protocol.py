@@ -18,7 +18,7 @@ from msgspec import Struct
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from api.connections import TICK_S, Connections, address_group
+from api.connections import MAX_UNREAD_BYTES, TICK_S, Connections, address_group
 from infra.ids import new_id
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -145,6 +145,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         """Count the connection, and refuse it if there are too many."""
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=MAX_UNREAD_BYTES)
         self._address = address_group(self.client[0]) if self.client else ""
         match self._connections.add(self, self._address):
             case "address_full":

@@ -72,6 +72,11 @@ class InferenceService:
         self._log = event_log
         self._now = now
 
+    @property
+    def callers_in_flight(self) -> int:
+        """The callers that wait for an answer of a worker's at the moment."""
+        return self._dispatcher.in_flight
+
     async def infer(
         self, caller: Caller, inference_request: InferenceRequest, receive: Receive
     ) -> InferenceResponse | StreamedResponse:

@@ -25,6 +25,8 @@ class Replay(Struct, frozen=True, kw_only=True):
     received_at: datetime
     is_cached: bool
     """The earlier request got it from the cache: of a stream, the body is not its events but what the cache has."""
+    is_passthrough: bool | None = None
+    """The body is as the provider wrote it (True), or canonical; None: as this request would get it."""
 
 
 class InferenceResponse(Struct, frozen=True, kw_only=True):

@@ -28,6 +28,7 @@ from api.inference import InferenceService
 from api.large_requests import LargeRequests
 from api.metrics import Metrics
 from api.missing_calls import MissingCalls
+from api.observation import NOT_OBSERVED, RequestObserver
 from api.pricing import PriceAdmin, refresh_prices
 from api.prompt_memory import PromptMemory
 from api.provider_health import ProviderHealth
@@ -109,7 +110,7 @@ async def run(
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, MAX_UNSENT_BYTES)
     backends = await _connect(settings)
     prompts = PromptMemory(backends.notifications.prompt_counted)
-    services = _services(settings, backends, dialects, prompts)
+    services = _services(settings, backends, dialects, prompts, _observer(settings))
     runner = _job_runner(backends, services)
     recovery = ReplyRecovery(
         event_log=backends.event_log,
@@ -144,6 +145,7 @@ async def run(
     await probes.close()
     await services.authenticator.close()
     await backends.close()
+    await services.observer.close()
     log.info("api_stopped")
 
 
@@ -176,7 +178,23 @@ async def _connect(settings: Settings) -> _Backends:
     )
 
 
-def _services(settings: Settings, backends: _Backends, dialects: DialectRegistry, prompts: PromptMemory) -> Services:
+def _observer(settings: Settings) -> RequestObserver:
+    """What watches the requests: nobody, unless there is a collector."""
+    if not settings.telemetry.is_on:
+        return NOT_OBSERVED
+    from api.telemetry import RequestTelemetry  # noqa: PLC0415 - OpenTelemetry is imported only where it is on
+    from infra.telemetry.provider import Telemetry  # noqa: PLC0415 - as above
+
+    return RequestTelemetry(Telemetry(settings.telemetry, process="api"))
+
+
+def _services(
+    settings: Settings,
+    backends: _Backends,
+    dialects: DialectRegistry,
+    prompts: PromptMemory,
+    observer: RequestObserver,
+) -> Services:
     assert settings.encryption_key is not None, "checked by the command"
     vault = Vault(settings.encryption_key)
     pool, event_log, announce = backends.pool, backends.event_log, backends.notifications.keys_changed
@@ -227,12 +245,14 @@ def _services(settings: Settings, backends: _Backends, dialects: DialectRegistry
             prompts=prompts,
             large_requests=large_requests,
             rate_refusals=rate_refusals,
+            observer=observer,
         ),
         objects=ProviderObjectOwnership(pool),
         missing_calls=MissingCalls(backends.notifications.call_missing),
         planner=planner,
         large_requests=large_requests,
         metrics=metrics,
+        observer=observer,
         access_log=AccessLog(
             settings.access_log,
             settings.log_format,
@@ -275,7 +295,11 @@ def _job_runner(backends: _Backends, services: Services) -> JobRunner:
         now=now,
     )
     leases = JobLeases(backends.pool, f"{socket.gethostname()}:{os.getpid()}:{new_id('run')}")
-    runner = JobRunner(leases, running.run, slots=services.settings.job_slots)
+    inference = services.inference
+    assert isinstance(inference, InferenceService), "made by `_inference`"
+    runner = JobRunner(
+        leases, running.run, slots=services.settings.job_slots, callers=lambda: inference.callers_in_flight
+    )
     services.jobs.on_accepted = runner.wake
     return runner
 
@@ -291,6 +315,7 @@ def _inference(
     prompts: PromptMemory,
     large_requests: LargeRequests,
     rate_refusals: RateRefusals,
+    observer: RequestObserver,
 ) -> InferenceService:
     event_log, inbox = backends.event_log, backends.inbox
     now = partial(datetime.now, UTC)
@@ -309,6 +334,7 @@ def _inference(
         prompts=prompts,
         now=now,
         max_in_flight=settings.max_requests_in_flight,
+        observer=observer,
     )
     metrics.in_flight.set_function(lambda: dispatcher.in_flight)
     return InferenceService(
@@ -317,7 +343,7 @@ def _inference(
         large_requests=large_requests,
         objects=ProviderObjectOwnership(backends.pool),
         cache=cache,
-        admission=AdmissionController(admission=backends.admission, inbox=inbox, metrics=metrics),
+        admission=AdmissionController(admission=backends.admission, inbox=inbox, metrics=metrics, observer=observer),
         refusals=Refusals(recorder=recorder, metrics=metrics, rate_refusals=rate_refusals),
         dispatcher=dispatcher,
         recorder=recorder,

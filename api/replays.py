@@ -185,6 +185,7 @@ class Replays:
                 request_id=end.request_id,
                 received_at=datetime.fromtimestamp(end.idempotency.received_at_ms / 1000, UTC),
                 is_cached=isinstance(end, RequestServedFromCache),
+                is_passthrough=end.is_passthrough,
             ),
         )
 
@@ -256,9 +257,9 @@ def _end_of(stored: Sequence[StoredEvent]) -> End | None:
 def _leads_to(ctx: RequestContext, end: RequestCompleted | RequestServedFromCache) -> bool:
     """Return True if a target of the retry is the one that answered: an answer is written as that one's."""
     targets = [one.target for one in (ctx, *ctx.further)]
-    if isinstance(end, RequestCompleted):
+    if end.upstream_model is not None:
         return (end.provider, end.upstream_model) in {(one.provider, one.upstream_model) for one in targets}
-    return end.provider in {one.provider for one in targets}  # what the cache has names no other model
+    return end.provider in {one.provider for one in targets}  # of a release that did not write the model
 
 
 def _receipt(stored: Sequence[StoredEvent], end: RequestCompleted | RequestServedFromCache) -> Receipt:
@@ -270,7 +271,7 @@ def _receipt(stored: Sequence[StoredEvent], end: RequestCompleted | RequestServe
         return receipt_of(end, cost, answered_at)
     return Receipt(
         provider=end.provider,
-        upstream_model=end.model,
+        upstream_model=end.upstream_model if end.upstream_model is not None else end.model,
         usage=end.usage,
         cost_nano_usd=end.saved_nano_usd if end.saved_nano_usd is not None else ZERO,
         answered_at=answered_at,

@@ -13,7 +13,9 @@ from datetime import UTC, datetime
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPResponseBodyEvent, Message, Receive, Scope, Send
 
+from api.connections import MAX_UNREAD_BYTES
 from api.metrics import Metrics, route_of
+from api.observation import NOT_OBSERVED, RequestObserver
 from api.request_facts import FACTS_SCOPE, RequestFacts
 from domain.errors import GatewayError
 from domain.money import to_usd
@@ -24,8 +26,8 @@ from infra.ids import new_id
 
 REQUEST_ID_SCOPE = "gateway.request_id"
 BYTES_SCOPE = "gateway.bytes_in_hand"
-PIECE_BYTES = 256 * 1024
-"""Of an answer."""
+PIECE_BYTES = MAX_UNREAD_BYTES
+"""Of an answer. The next is sent when there is room: what waits is counted until the last one has been sent."""
 _WATCHERS = frozenset(("health", "metrics", "dashboard"))
 """Routes that are called all the time by those who watch: they have a line if they fail."""
 _LEAST_FAILURE = 400
@@ -36,7 +38,15 @@ _SERVER_FAILURE = 500
 class RequestLifetime:
     """Gives every request an id and every response its headers; at the end releases its bytes, counts and notes it."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, log: EventLog, access_log: AccessLog) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        log: EventLog,
+        access_log: AccessLog,
+        observer: RequestObserver = NOT_OBSERVED,
+    ) -> None:
+        self._observer = observer
         self._app = app
         self._metrics = metrics
         self._log = log
@@ -57,6 +67,7 @@ class RequestLifetime:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                watch.answering(status)
                 message["headers"] = [*message["headers"], header, *self._log_position(scope)]
             elif message["type"] == "http.response.body":
                 if facts.first_byte_s is None:
@@ -68,7 +79,8 @@ class RequestLifetime:
             await send(message)
 
         try:
-            await self._app(scope, receive, send_with_id)
+            with self._observer.request(scope) as watch:
+                await self._app(scope, receive, send_with_id)
         finally:
             in_hand = scope.get(BYTES_SCOPE)
             if isinstance(in_hand, BytesInHand):

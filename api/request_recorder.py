@@ -57,6 +57,8 @@ class RequestRecorder:
             saved_nano_usd=cached.receipt.cost_nano_usd,
             latency_ms=ctx.latency_ms(now),
             kept_blob_id=kept.blob_id if kept is not None else None,
+            upstream_model=cached.receipt.upstream_model if kept is not None else None,
+            is_passthrough=ctx.body.is_passthrough if kept is not None else None,
         )
         commit = _first_commit(ctx, served, now)
         return replace(commit, blobs=(kept,)) if kept is not None else commit

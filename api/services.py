@@ -16,6 +16,7 @@ from api.inference_response import InferenceResponse, StreamedResponse
 from api.large_requests import LargeRequests
 from api.metrics import Metrics
 from api.missing_calls import MissingCalls
+from api.observation import RequestObserver
 from api.pricing import PriceAdmin
 from api.provider_health import ProviderHealth
 from api.provider_settings import ProviderSettings
@@ -69,6 +70,7 @@ class Services:
     planner: RequestPlanner
     large_requests: LargeRequests
     metrics: Metrics
+    observer: RequestObserver
     access_log: AccessLog
     rate_refusals: RateRefusals
     readiness: Readiness

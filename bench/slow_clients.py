@@ -117,7 +117,7 @@ def rows(clients: int, streams: int) -> list[Row]:
         Row(
             name="provider-a-byte-a-second",
             clients=DRIPPED,
-            body=lambda number: chat(f"drip {number} [[drip]]", stream=number % 2 == 0),
+            body=lambda number: chat(f"drip {number} [[drip]] [[chunks=20]]", stream=number % 2 == 0),
             reads=0,
         ),
     ]

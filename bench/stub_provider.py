@@ -193,7 +193,7 @@ class Stub(asyncio.Protocol):
             self._write(data)
             return
         head, mark, rest = data.partition(b"\r\n\r\n")
-        self._write_paced(iter([head + mark, *(rest[at : at + 1] for at in range(len(rest)))]), DRIP_S)
+        self._write_paced(chain([head + mark], (rest[at : at + 1] for at in range(len(rest)))), DRIP_S)
 
     def _write_paced(self, parts: Iterator[bytes], pace_s: float) -> None:
         part = next(parts, None)

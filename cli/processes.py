@@ -31,6 +31,8 @@ GC_THRESHOLDS = (50_000, 20, 100)
 """A request leaves few reference cycles: a collection after every 700 objects is wasted work."""
 RUNNING_FILE = "running.json"
 USAGE_ERROR = 2
+_OF_TELEMETRY = "OTEL_"
+"""OpenTelemetry's SDK reads such variables of the process itself: those of `.env` are put there."""
 FAILED = 1
 """A server that a process needs did not answer in time when it started."""
 
@@ -62,8 +64,10 @@ def fail(message: str) -> NoReturn:
 
 def read_settings(**flags: object) -> Settings:
     """Read the settings of this process. Print one line and exit with code 2 if one is wrong."""
+    environ = environment(os.environ, Path.cwd())
+    os.environ.update({name: value for name, value in environ.items() if name.startswith(_OF_TELEMETRY)})
     try:
-        settings = load_settings(environment(os.environ, Path.cwd()), flags=flags, on_terminal=sys.stderr.isatty())
+        settings = load_settings(environ, flags=flags, on_terminal=sys.stderr.isatty())
     except SettingsError as error:
         fail(str(error))
     if settings.models_file is not None:

@@ -279,6 +279,9 @@ class RequestCompleted(_RequestEvent, frozen=True, kw_only=True):
     kept_blob_id: str | None = None
     """What a retry under the same key is given: the response's body or, of a stream, all that was sent. None: it is
     not kept, or too large."""
+    is_passthrough: bool | None = None
+    """True: that body is as the provider wrote it; False: it is canonical, and translated for its client. None: there
+    is no key, or an older release has written the event."""
     first_token_ms: int | None = None
     """From admission to the first of a stream's output. None: it came in one piece, or an older release wrote this."""
 
@@ -307,6 +310,8 @@ class CostIncurred(_RequestEvent, frozen=True, kw_only=True):
     """The cost that the provider's answer states. It counts only where we have no price."""
     credential: str | None = None
     """The name of the credential that the call was made with; None: the provider has one alone, or it is not known."""
+    is_late: bool = False
+    """The request had ended before: its retries have been told what they get."""
 
 
 class AttemptFailed(_RequestEvent, frozen=True, kw_only=True):
@@ -326,6 +331,8 @@ class AttemptFailed(_RequestEvent, frozen=True, kw_only=True):
     """The number of its target in the request's plan, from 0."""
     next_target: int | None = None
     """The number of the target that is tried next; None: the same one, or none."""
+    is_late: bool = False
+    """The request had ended before: its retries have been told what they get."""
 
 
 class AttemptLost(_RequestEvent, frozen=True, kw_only=True):
@@ -348,6 +355,8 @@ class AttemptLost(_RequestEvent, frozen=True, kw_only=True):
     """The error that the attempt ended with; empty: nothing is known of it."""
     response_id: str | None = None
     """By which the provider can be asked for its response; None: it cannot, or the id had not come."""
+    is_late: bool = False
+    """The request had ended before: its retries have been told what they get."""
 
 
 class RequestFailed(_RequestEvent, frozen=True, kw_only=True):
@@ -378,6 +387,9 @@ class RequestServedFromCache(_RequestEvent, frozen=True, kw_only=True):
     """The original request has the same idempotency key: this one is its retry."""
     kept_blob_id: str | None = None
     """As in `RequestCompleted`, of a response from the cache under an idempotency key."""
+    upstream_model: str | None = None
+    is_passthrough: bool | None = None
+    """Both: as in `RequestCompleted`, if a body is kept."""
 
 
 class RequestRejected(_RequestEvent, frozen=True, kw_only=True):
@@ -464,6 +476,8 @@ class RequestAccepted(_JobEvent, frozen=True, kw_only=True):
     webhook_url: str | None = None
     deadline: datetime
     """The job has failed if it has not ended by then."""
+    traceparent: str | None = None
+    """Of the call that it came with, if that was traced: its run is linked to it."""
 
 
 class BatchAccepted(_Event, frozen=True, kw_only=True):

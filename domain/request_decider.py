@@ -5,6 +5,7 @@ sweeper. The expected version of the stream keeps the decision true until it is 
 """
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from msgspec.structs import replace
 
@@ -97,7 +98,7 @@ def decide_completed(history: History, completed: RequestCompleted, cost: CostIn
     if true_cost is None:
         return ()
     is_late = ending(history) is not None or is_overtaken(history, cost.attempt)
-    return (true_cost,) if is_late else (completed, true_cost)
+    return (_marked(history, true_cost),) if is_late else (completed, true_cost)
 
 
 def decide_partial(history: History, cost: CostIncurred, failed: RequestFailed) -> tuple[Event, ...]:
@@ -106,7 +107,7 @@ def decide_partial(history: History, cost: CostIncurred, failed: RequestFailed) 
     if true_cost is None:
         return ()
     is_late = ending(history) is not None or is_overtaken(history, cost.attempt)
-    return (true_cost,) if is_late else (true_cost, failed)
+    return (_marked(history, true_cost),) if is_late else (true_cost, failed)
 
 
 def decide_failed(
@@ -115,7 +116,7 @@ def decide_failed(
     """Return the events of a failed attempt, and with `failed` the end of the request."""
     events: list[Event] = []
     if ended is not None and not is_resolved(history, ended.attempt):
-        events.append(ended)
+        events.append(_marked(history, ended))
     if failed is not None and ending(history) is None:
         events.append(failed)
     return tuple(events)
@@ -148,6 +149,14 @@ def decide_reconciled(
             usage=usage,
         ),
     )
+
+
+_OfAttempt = TypeVar("_OfAttempt", bound=CostIncurred | AttemptFailed | AttemptLost)
+
+
+def _marked(history: History, event: _OfAttempt) -> _OfAttempt:
+    """The event, marked if its request has ended before."""
+    return replace(event, is_late=True) if ending(history) is not None else event
 
 
 def _true_cost(history: History, cost: CostIncurred) -> CostIncurred | None:

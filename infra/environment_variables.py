@@ -122,6 +122,11 @@ def yes_or_no(text: str) -> bool | None:
     return {"yes": True, "no": False}.get(text)
 
 
+def true_or_false(text: str) -> bool | None:
+    """Read `true` or `false` in any case, as OpenTelemetry writes them; None for anything else."""
+    return {"true": True, "false": False}.get(text.strip().lower())
+
+
 def without_final_slash(text: str) -> str:
     """Read an address without the slash at its end, because paths are appended to it."""
     return text.rstrip("/")

@@ -98,6 +98,15 @@ class StreamFormat(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The client's names of tools, by those that the provider is told."""
 
 
+class JobTrace(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where a job belongs in a trace: the values of https://www.w3.org/TR/trace-context/."""
+
+    traceparent: str
+    tracestate: str | None = None
+    published_at_ns: int
+    """Nanoseconds since 1970, by the clock of the API process."""
+
+
 class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The message of a job: one admitted request, at its first target or at a further one."""
 
@@ -167,6 +176,8 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Of a further target: what an attempt at it has to hold; None: its cost has no bound. The first was admitted."""
     failover: "JobFailover | None" = None
     """Where the request goes if this target fails; None: nowhere."""
+    trace: JobTrace | None = None
+    """None: nobody traces the request. That of the first target is the job's."""
 
     @property
     def targets(self) -> int:

@@ -19,7 +19,7 @@ from infra.settings import LogFormat, LogLevel
 
 HIDDEN = "…"
 OUTAGE_S = 30.0
-"""Losses of the database with less time between them are one outage."""
+"""Losses of a server with less time between them are one outage."""
 
 
 class SecretsHidden(Struct, frozen=True):
@@ -77,17 +77,20 @@ def configure_logging(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    logging.getLogger("asyncpg.pool").addFilter(_OneLineAnOutage())
+    logging.getLogger("asyncpg.pool").addFilter(OneLineAnOutage())
 
 
-class _OneLineAnOutage(logging.Filter):
-    """Of the pool's losses of the database, each with a trace and one each second: lets a line pass for an outage."""
+class OneLineAnOutage(logging.Filter):
+    """Of a library's lines about a server that is away, one each second and some with a trace: lets one pass for an
+    outage.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._last_s = -math.inf
 
     def filter(self, record: logging.LogRecord) -> bool:
+        """Let a line pass that is the first for `OUTAGE_S`, without its trace."""
         now_s, before_s = time.monotonic(), self._last_s
         self._last_s = now_s
         if record.exc_info is not None:

@@ -74,13 +74,14 @@ class IdempotencyKeys:
 
 
 def _adds_nothing(event: Event) -> bool:
-    """True for a replay, and for the true cost of a lost attempt: `AttemptLost` has written its entry.
+    """True for a replay, for what comes after the end, and for the true cost of a lost attempt.
 
-    That cost may come once the request has ended and its key was freed: it must not take the key again.
+    By the end the key may have been freed, and what is late must not take it again. The entry of a lost attempt was
+    written by its `AttemptLost`; events of older releases do not say that they are late.
     """
-    return getattr(event, "replayed", False) or (
-        isinstance(event, CostIncurred) and event.replaces_assumed_nano_usd > 0
-    )
+    is_late = isinstance(event, CostIncurred | AttemptFailed | AttemptLost) and event.is_late
+    replaces = isinstance(event, CostIncurred) and event.replaces_assumed_nano_usd > 0
+    return is_late or replaces or getattr(event, "replayed", False)
 
 
 async def remove_expired_keys(pool: Pool, *, max_answers: int, max_bytes: int) -> int:

@@ -146,6 +146,7 @@ class AttemptRecorder:
             first_token_ms=outcome.first_token_ms(ctx.job, now, _since(result.first_output_at_s)),
             item_ids=result.item_ids,
             targets=target_fates(ctx.root, ctx.history, ctx.skipped, answered=ctx.target),
+            is_passthrough=job.is_passthrough if job.identity.idempotency is not None else None,
         )
         cost = outcome.cost_incurred(
             job.identity,
@@ -156,6 +157,7 @@ class AttemptRecorder:
             estimated=result.is_estimated,
         )
         completed, cost = of_credential(ctx, completed), of_credential(ctx, cost)
+        ctx.attempt_watch.answered(completed, cost)
         if cost.is_lower_bound and cost.breakdown is not None:
             log.warning(
                 "cost_is_lower_bound", request_id=job.identity.request_id, unpriced=list(cost.breakdown.unpriced)
@@ -192,6 +194,7 @@ class AttemptRecorder:
             is_cut=True,
         )
         cost = of_credential(ctx, cost)
+        ctx.attempt_watch.failed(error, cost)
         failed = _failed(ctx, error, now)
         recorded = await self._record(ctx, now, lambda history: decide_partial(history, cost, failed))
         log.warning(
@@ -262,6 +265,7 @@ class AttemptRecorder:
         )
         if was_called:
             ended = of_credential(ctx, ended)
+        ctx.attempt_watch.failed(error)
         failed = _failed(ctx, error, now)
         recorded = await self._record(ctx, now, lambda history: _unless_overtaken(ctx, history, ended, failed))
         log.info(
@@ -307,15 +311,16 @@ class AttemptRecorder:
         decide: Callable[[History], tuple[Event, ...]],
         blobs: tuple[Blob, ...] = (),
     ) -> Recorded:
-        recorded = await record(
-            self._log,
-            request_id=ctx.job.identity.request_id,
-            project_id=ctx.job.identity.project_id,
-            at=now,
-            history=ctx.history,
-            decide=decide,
-            blobs=blobs,
-        )
+        with ctx.watch.appending():
+            recorded = await record(
+                self._log,
+                request_id=ctx.job.identity.request_id,
+                project_id=ctx.job.identity.project_id,
+                at=now,
+                history=ctx.history,
+                decide=decide,
+                blobs=blobs,
+            )
         reach("worker.after_append")
         if ending(recorded.history) is None and is_overtaken(recorded.history, ctx.claim.attempt):
             raise AttemptOvertaken

@@ -9,6 +9,7 @@ from infra.admission import Claim
 from infra.cancellations import Cancellation
 from infra.jobs import Job
 from workers.calls import PreparedCall
+from workers.observation import NOT_WATCHED_ATTEMPT, NOT_WATCHED_JOB, AttemptWatch, JobWatch
 
 
 class JobContext(Struct, frozen=True, kw_only=True):
@@ -31,6 +32,9 @@ class JobContext(Struct, frozen=True, kw_only=True):
     """The request's stream as it was last read or written. If another process has appended since, the next append
     fails and reads it again.
     """
+    watch: JobWatch = NOT_WATCHED_JOB
+    attempt_watch: AttemptWatch = NOT_WATCHED_ATTEMPT
+    """They are told how the delivery and its attempt go on."""
 
     @property
     def has_next(self) -> bool:

@@ -36,6 +36,7 @@ from workers.job_context import JobContext
 from workers.large_answers import LargeAnswers
 from workers.lost_attempts import LostAttempts
 from workers.next_attempts import Ended, Following, NextAttempts, NoTargetLeft
+from workers.observation import NOT_OBSERVED, JobObserver, JobWatch
 from workers.resume import Resumed, is_lost, resume
 from workers.settlements import Settlements
 from workers.streaming import StreamedAttempts
@@ -69,8 +70,10 @@ class JobHandler:
         now: Callable[[], datetime],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         draw: Callable[[], float] = random.random,
+        observer: JobObserver = NOT_OBSERVED,
     ) -> None:
         """`draw` gives a number from 0 up to 1 for the pause before each next attempt at a target."""
+        self._observer = observer
         self._log = event_log
         self._claims = claims
         self._calls = calls
@@ -104,12 +107,18 @@ class JobHandler:
             await delivery.term()  # the caller has its timeout: the sweeper clears up
             return
         reach("worker.delivered")
+        with self._observer.working(job, delivery=job.deliveries_before + delivery.number) as watch:
+            await self._work(delivery, job, watch)
+
+    async def _work(self, delivery: Delivery, job: Job, watch: JobWatch) -> None:
+        """Do what is left to do of a job that is in time. Raises as `handle`."""
         number = job.deliveries_before + delivery.number
         prepared = await self._calls.prepare(job)
         with self._cancellations.watch(job) as cancellation:
             is_wanted = partial(self._is_wanted, delivery, job, cancellation)
             asked_s = time.monotonic()
-            resumed = await self._claim(job, number, prepared, is_wanted)
+            with watch.claiming():
+                resumed = await self._claim(job, number, prepared, is_wanted)
             if resumed.claim is not None:
                 reach("worker.after_claim")
                 ctx = JobContext(
@@ -120,6 +129,7 @@ class JobHandler:
                     cancellation=cancellation,
                     claim=resumed.claim,
                     history=resumed.history,
+                    watch=watch,
                 )
                 if resumed.target:
                     ctx = replace(ctx, job=job.at(resumed.target), target=resumed.target, skipped=resumed.skipped)
@@ -202,10 +212,7 @@ class JobHandler:
             try:
                 await self._calls.check_circuit(ctx.prepared, is_only=not ctx.has_next)
                 is_open = False
-                if job.stream is not None:
-                    await self._streams.attempt(ctx, self._limits(ctx))
-                else:
-                    await self._attempt(ctx, self._limits(ctx))
+                await self._attempt(ctx)
                 return
             except ProviderError as error:
                 following = await self._next(ctx, error, tries + 1, time.monotonic() - began_s, is_open=is_open)
@@ -214,7 +221,26 @@ class JobHandler:
             tries = tries + 1 if following.target == ctx.target else 0
             ctx = following
 
-    async def _attempt(self, ctx: JobContext, limits: CallLimits) -> None:
+    async def _attempt(self, ctx: JobContext) -> None:
+        """Make the claimed attempt.
+
+        Raises:
+            ProviderError: as `_attempt_whole` and `StreamedAttempts.attempt`.
+
+        """
+        call = ctx.prepared.call
+        address = call.credential.base_url if call.credential is not None else None
+        attempting = ctx.watch.attempting(
+            ctx.job, attempt=ctx.claim.attempt, target=ctx.target, address=address, sent=ctx.prepared.content
+        )
+        with attempting as attempt_watch:
+            ctx = replace(ctx, attempt_watch=attempt_watch)
+            if ctx.job.stream is not None:
+                await self._streams.attempt(ctx, self._limits(ctx))
+            else:
+                await self._attempt_whole(ctx, self._limits(ctx))
+
+    async def _attempt_whole(self, ctx: JobContext, limits: CallLimits) -> None:
         """Make one attempt whose answer comes in one piece. It is cancelled, if the job says so, once nothing waits.
 
         Raises:
@@ -228,12 +254,14 @@ class JobHandler:
         with self._large_answers.turn(job.identity.project_id, job.identity.key_id) as turn:
             began_s = time.monotonic()
             reach("worker.before_call")
+            ctx.attempt_watch.calling()
             call = self._calls.call(ctx.prepared, limits, turn.take)
             try:
                 response = await (ctx.cancellation.or_cancelled(call) if job.cancel_on_disconnect else call)
             except ClientDisconnected as error:
                 await self._recorder.record_abandoned(ctx, error, was_called=True)
                 return
+            ctx.attempt_watch.came(response.body)
             reach("worker.after_call")
             await self._record_and_reply(ctx, response, time.monotonic() - began_s)
 

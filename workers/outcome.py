@@ -51,6 +51,7 @@ def completed(
     kept_copy: KeptCopy | None = None,
     item_ids: tuple[str, ...] = (),
     targets: tuple[TargetFate, ...] = (),
+    is_passthrough: bool | None = None,
 ) -> RequestCompleted:
     """Make the event of an answer."""
     return RequestCompleted(
@@ -69,6 +70,7 @@ def completed(
         kept_copy=kept_copy,
         item_ids=tuple(map(sanitize_identifier, item_ids)),
         targets=targets,
+        is_passthrough=is_passthrough,
     )
 
 

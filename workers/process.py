@@ -40,6 +40,7 @@ from workers.heartbeat import HeartbeatThread
 from workers.job_handler import JobHandler
 from workers.job_pool import Handle, JobPool
 from workers.lost_attempts import LostAttempts
+from workers.observation import NOT_OBSERVED, JobObserver
 from workers.progress import ProgressReports
 from workers.providers.provider import Provider
 from workers.providers.registry import PROVIDERS, Adapters, make_providers
@@ -107,10 +108,10 @@ async def run(
     circuits = Circuits(settings.circuits, worker=name, claim=news.claim_probe, on_change=changed.set)
     await backends.notifications.on_change(KEYS_CHANGED, circuits.forget)
     instruments = _instruments(backends)
-    counted = CountedCalls(circuits, instruments)
+    counted, observer = CountedCalls(circuits, instruments), _observer(settings)
     calls = _calls(settings, backends, make_providers(sessions, adapters), dialects, counted)
     settlements = Settlements(calls=calls, event_log=event_log, now=_now)
-    handler = _job_handler(backends, calls, settlements)
+    handler = _job_handler(backends, calls, settlements, observer)
     unacked = UnackedDeliveries()
     heartbeats = HeartbeatThread(
         unacked,
@@ -134,6 +135,7 @@ async def run(
     await sender.close()
     await sessions.close()
     await backends.close()
+    await observer.close()
     log.info("worker_stopped")
 
 
@@ -201,7 +203,9 @@ def _calls(
     )
 
 
-def _job_handler(backends: _Backends, calls: ProviderCalls, settlements: Settlements) -> JobHandler:
+def _job_handler(
+    backends: _Backends, calls: ProviderCalls, settlements: Settlements, observer: JobObserver
+) -> JobHandler:
     event_log, replies = backends.event_log, backends.replies
     blobs = Blobs(backends.pool, event_log, backends.vault)
     recorder = AttemptRecorder(event_log=event_log, blobs=blobs, replies=replies, now=_now)
@@ -217,7 +221,18 @@ def _job_handler(backends: _Backends, calls: ProviderCalls, settlements: Settlem
         settlements=settlements,
         replies=replies,
         now=_now,
+        observer=observer,
     )
+
+
+def _observer(settings: Settings) -> JobObserver:
+    """What watches the jobs: nobody, unless there is a collector."""
+    if not settings.telemetry.is_on:
+        return NOT_OBSERVED
+    from infra.telemetry.provider import Telemetry  # noqa: PLC0415 - OpenTelemetry is imported only where it is on
+    from workers.telemetry import JobTelemetry  # noqa: PLC0415 - as above
+
+    return JobTelemetry(Telemetry(settings.telemetry, process="worker"))
 
 
 async def _serve(

@@ -88,11 +88,13 @@ class StreamedAttempts:
         relay = open_relay(ctx.prepared.translation, job)
         began_s = time.monotonic()
         reach("worker.before_call")
+        ctx.attempt_watch.calling()
         with self._reported(ctx, relay):
             try:
                 error = await ctx.cancellation.or_cancelled(self._relay(ctx, relay, outgoing, limits))
             except ClientDisconnected as disconnected:
                 error = disconnected
+        ctx.attempt_watch.came()
         reach("worker.after_stream")
         unseen = outgoing.unseen if job.choices == 1 else UnseenTime(began_s)
         result = attempt_result(relay.reader, job, unseen.until(time.monotonic()))
@@ -125,7 +127,7 @@ class StreamedAttempts:
             ctx.job,
             ctx.claim,
             relay.reader,
-            is_kept=codec is not None and codec.keeps_response(ctx.prepared.content),
+            is_kept=codec is not None and ctx.job.is_passthrough and codec.keeps_response(ctx.prepared.content),
             credential=credential.name if credential is not None else None,
         )
 
@@ -152,7 +154,7 @@ class StreamedAttempts:
                 has_opened = True
                 try:
                     codec = ctx.prepared.translation.provider
-                    await _send_batches(relay, _as_events(batches, codec), outgoing)
+                    await _send_batches(relay, _as_events(_watched(batches, ctx), codec), outgoing)
                 except StreamFailed:
                     await _drain_error(relay, batches)
                     raise
@@ -244,6 +246,16 @@ def _recorded(outgoing: OutgoingStream, relay: Relay, job: Job, usage: TokenUsag
 def _is_shared(reader: StreamReader) -> bool:
     """True if the response may be cached: it is neither cut, nor filtered, nor empty."""
     return reader.finish_reason not in UNSHARED_FINISHES and reader.received_output_bytes > 0
+
+
+async def _watched(batches: AsyncIterator[list[SseEvent]], ctx: JobContext) -> AsyncIterator[list[SseEvent]]:
+    """The batches; the first is told."""
+    async for batch in batches:
+        ctx.attempt_watch.first_part()
+        yield batch
+        break
+    async for batch in batches:
+        yield batch
 
 
 async def _as_events(batches: AsyncIterator[list[SseEvent]], codec: Codec | None) -> AsyncIterator[list[SseEvent]]:

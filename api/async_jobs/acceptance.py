@@ -170,6 +170,7 @@ async def _accepted(
         request_bytes=len(new.content.body),
         webhook_url=new.webhook_url,
         deadline=deadline,
+        traceparent=services.observer.accepting(),
     )
     return accepted, blob
 

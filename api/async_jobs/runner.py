@@ -21,6 +21,10 @@ TICK_S = 0.05
 """Between two turns of the event loop that are measured, and between two looks while there are more jobs."""
 LATE_S = 0.01
 """A turn of the event loop that comes so late says that the process, or the machine, has no time left."""
+LATE_BESIDE_CALLERS_S = 0.005
+"""The same while callers wait: they meet it several times on their way, in this process and in others."""
+CALLERS_SEEN_S = 1.0
+"""So long after a caller has waited jobs are started as if one did."""
 FIRST_PER_S = 20.0
 LEAST_PER_S = 4.0
 """The least, on a busy machine too, so that jobs do not wait for ever: about 2 % of a processor."""
@@ -28,7 +32,7 @@ MOST_PER_S = 500.0
 GROWTH_PER_S = 1.0
 """After each tick in time: the rate is won slowly, and lost at once."""
 BURST_S = 0.2
-"""Starts that were missed in this time are made up for."""
+"""Starts that were missed in this time are made up for, if no caller waits behind them."""
 CRASH_WAIT_S = 10.0
 DRAIN_TIMEOUT_S = 10.0
 MAX_PAUSED_KEYS = 10_000
@@ -55,13 +59,14 @@ class StartRate:
         """The jobs that may be started now."""
         return int(self._due)
 
-    def turned(self, passed_s: float, late_s: float) -> None:
+    def turned(self, passed_s: float, late_s: float, *, beside_callers: bool) -> None:
         """Take the time that a turn of the event loop took, and by how much it was late."""
-        if late_s > LATE_S:
+        if late_s > (LATE_BESIDE_CALLERS_S if beside_callers else LATE_S):
             self._per_s = max(LEAST_PER_S, self._per_s / 2)
         else:
             self._per_s = min(MOST_PER_S, self._per_s + GROWTH_PER_S)
-        self._due = min(max(2.0, self._per_s * BURST_S), self._due + self._per_s * passed_s)
+        at_once = max(1.0, self._per_s * TICK_S) if beside_callers else max(2.0, self._per_s * BURST_S)
+        self._due = min(at_once, self._due + self._per_s * passed_s)
 
     def started(self, jobs: int) -> None:
         """Count jobs as started."""
@@ -71,9 +76,12 @@ class StartRate:
 class JobRunner:
     """Runs jobs in at most `slots` slots of one process."""
 
-    def __init__(self, leases: JobLeases, run: Run, *, slots: int) -> None:
+    def __init__(self, leases: JobLeases, run: Run, *, slots: int, callers: Callable[[], int]) -> None:
+        """`callers` returns how many callers wait for an answer of this process at the moment."""
         self._leases = leases
         self._run = run
+        self._callers = callers
+        self._callers_seen_s = -CALLERS_SEEN_S
         self._slots = slots
         self._rate = StartRate()
         self._running: dict[str, JobReceive] = {}
@@ -172,8 +180,12 @@ class JobRunner:
         while True:
             began_s = time.monotonic()
             await asyncio.sleep(TICK_S)
-            passed_s = time.monotonic() - began_s
-            self._rate.turned(passed_s, passed_s - TICK_S)
+            now_s = time.monotonic()
+            passed_s = now_s - began_s
+            if self._callers():
+                self._callers_seen_s = now_s
+            beside_callers = now_s - self._callers_seen_s < CALLERS_SEEN_S
+            self._rate.turned(passed_s, passed_s - TICK_S, beside_callers=beside_callers)
 
     async def _renew(self) -> None:
         while True:

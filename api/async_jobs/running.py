@@ -179,7 +179,8 @@ class JobRunning:
             return Released()
         inference = _JobInference(self._services.inference, answer, self._background(taken, job))
         try:
-            result = await perform(self._services, inference, caller, content, request_id, receive)
+            with self._services.observer.running(taken.job_id, accepted.traceparent):
+                result = await perform(self._services, inference, caller, content, request_id, receive)
         except ClientDisconnected:
             return Released(wait_s=BUSY_WAIT_S)  # it was cancelled, or another runner has it
         except GatewayError as error:

@@ -9,6 +9,7 @@ from api.dashboard.errors import PAGE_HANDLERS
 from api.dashboard.forms import MAX_FORM_BYTES
 from api.dashboard.navigation import NavigationEntry
 from api.dashboard.pages import (
+    audit,
     connect,
     keys,
     overview,
@@ -20,10 +21,10 @@ from api.dashboard.pages import (
     usage,
 )
 
-PAGES = (overview, usage, requests, request, keys, projects, connect, sessions)
+PAGES = (overview, usage, requests, request, keys, projects, audit, connect, sessions)
 """The pages that need a viewer."""
 NAVIGATION: tuple[NavigationEntry, ...] = tuple(
-    page.NAVIGATION for page in (overview, usage, requests, keys, projects, connect)
+    page.NAVIGATION for page in (overview, usage, requests, keys, projects, audit, connect)
 )
 """In the order in which the pages are linked to."""
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from urllib.parse import quote, unquote
@@ -134,18 +134,30 @@ async def _serve(call: "_Call", reads: Reads, request_id: str) -> Response[bytes
         inference_request = planned(reads.plan, each, reads.left_out)
     response = await services_of(request).inference.infer(call.caller, inference_request, request.receive)
     if inference_request.stream is not None:
-        read = (
-            reads.at(response.target) if isinstance(response, InferenceResponse) else reads.first
-        )  # which are replayed
+        read = reads.first
+        if isinstance(response, InferenceResponse):  # it is replayed
+            read = await _as_answered(call, reads.at(response.target), response)
         stream = VendorStream(endpoint, read.translation, _options(call, read, response), request_id)
         headers = call.named() | stream_headers(response) | endpoint.limit_headers(response.limit_status)
         return EventStream(response, stream, headers)
     assert isinstance(response, InferenceResponse), "not asked to be streamed"
-    read = reads.at(response.target)
+    read = await _as_answered(call, reads.at(response.target), response)
     render, options = read.translation.render_response, _options(call, read, response)
     content = await offload(len(response.body), render, response.body, response.receipt.usage, _cost(response), options)
     headers = call.named() | answer_headers(response) | endpoint.limit_headers(response.limit_status)
     return Response(content, media_type=JSON, headers=headers)
+
+
+async def _as_answered(call: "_Call", read: Read, response: InferenceResponse) -> Read:
+    """The request as it was read when a replayed response came: whether it is passed on may have changed since."""
+    replay, endpoint = response.replay, call.endpoint
+    if replay is None or replay.is_passthrough in (None, read.parsed.body.is_passthrough):
+        return read
+    translation = services_of(call.request).dialects.chosen(
+        endpoint.dialect, endpoint.operation, read.target.kind, is_passthrough=replay.is_passthrough
+    )
+    parsed = await offload(call.size_bytes, translation.parse_request, read.passthrough)
+    return replace(read, translation=translation, parsed=parsed)
 
 
 def _options(call: "_Call", read: Read, response: object = None) -> RenderOptions:

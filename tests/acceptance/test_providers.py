@@ -288,6 +288,34 @@ async def test_a_provider_without_the_responses_api_serves_it_by_chat(
     assert stats["data"]["totals"]["failedRequests"] == 1
 
 
+async def test_a_retry_gets_the_same_bytes_when_its_provider_is_asked_another_way_by_now(
+    client: Client, gateway: Gateway, session: aiohttp.ClientSession, upstream: RunningProvider
+) -> None:
+    async def ask(text: str, **headers: str) -> bytes:
+        sent = {"authorization": f"Bearer {client.key}"} | headers
+        body = {"model": "mine/some-model", "input": text, "metadata": {"asked": text}}
+        async with session.post(f"{gateway.address}/v1/responses", json=body, headers=sent) as answer:
+            content = await answer.read()
+            assert answer.status == 200, content
+            return content
+
+    async def move(base_url: str) -> None:
+        await client.call("DELETE", "/projects/providers/mine")
+        await add(client, named(upstream, baseUrl=base_url))
+        await asyncio.sleep(NEWS_S)
+
+    both, chat_alone = upstream.openai_base_url, upstream.openai_base_url.replace("/v1", "/chat-only/v1")
+    await move(both)
+    passed_on = await ask("passed on", **{"idempotency-key": "1"})
+    await move(chat_alone)
+    translated = await ask("translated", **{"idempotency-key": "2"})
+    calls = upstream.calls
+    assert await ask("passed on", **{"idempotency-key": "1"}) == passed_on
+    await move(both)
+    assert await ask("translated", **{"idempotency-key": "2"}) == translated
+    assert upstream.calls == calls
+
+
 async def test_a_refusal_of_the_call_that_the_provider_has_is_shown_as_itself(
     client: Client, openai: AsyncOpenAI, upstream: RunningProvider
 ) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,20 @@ ENDLESS = f"[[big={TEXT_BYTES}]] [[chunks=4000]] [[pace=1]] [[tokens=10/100]]"
 GROWTH_BYTES = 40 * MB
 """Of a process, with all its buffers; each stream has 100 MB."""
 UNREAD_TIMEOUT_S = 8
+MAX_BYTES_IN_HAND = 96 * MB
+UNREAD_ANSWERS = 300
+ANSWER_BYTES = 240_000
+"""Less than what was once sent in one piece. All of them together have half as much again as a project may have."""
 
 
 @pytest.fixture(scope="module")
 def gateway(upstream: RunningProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """Run a gateway that soon ends connections which nobody reads."""
+    """Run a gateway that soon ends connections which nobody reads, and has few bytes in hand."""
     directory: Path = tmp_path_factory.mktemp("readers") / "data"
-    soon = {"GATEWAY_UNREAD_TIMEOUT_S": str(UNREAD_TIMEOUT_S)}
+    soon = {
+        "GATEWAY_UNREAD_TIMEOUT_S": str(UNREAD_TIMEOUT_S),
+        "GATEWAY_MAX_BYTES_IN_HAND": str(MAX_BYTES_IN_HAND),
+    }
     running = Gateway.start(directory, env=environment_for(upstream) | soon)
     yield running
     running.stop()
@@ -73,6 +81,10 @@ class Connection:
         while piece := await asyncio.get_running_loop().sock_recv(self._socket, 1024 * 1024):
             pieces.append(piece)
         return b"".join(pieces)
+
+    async def first_bytes(self, size: int) -> bytes:
+        """Wait for the first bytes of the answer, and read no more."""
+        return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(self._socket, size), 60)
 
     def close(self) -> None:
         self._socket.close()
@@ -159,6 +171,26 @@ async def test_a_reader_that_is_slow_does_not_hold_up_others_who_wait_for_the_sa
     status, stream = await asyncio.wait_for(streamer.read(CHAT_GPT, body, **cached), 60)
     assert (status, len(text_in(stream))) == (200, 10 * MB)
     assert upstream.calls == calls + 1
+
+
+async def test_whole_answers_count_until_they_are_read_and_more_than_fit_are_refused_at_once(
+    gateway: Gateway, session: aiohttp.ClientSession, streamer: Streamer, connections: list[Connection]
+) -> None:
+    calm = await new_project(gateway, session)
+    prompt, cached = f"whole [[big={ANSWER_BYTES}]] [[tokens=10/100]]", {"x-gateway-cache": "on"}
+    body = CHAT_GPT.body(prompt, stream=False)
+    status, answer = await streamer.read(CHAT_GPT, body, **cached)
+    assert (status, len(answer) > ANSWER_BYTES) == (200, True)
+    connections += [
+        await Connection.ask(gateway, streamer.key, CHAT_GPT, body, connection="close", **cached)
+        for _ in range(UNREAD_ANSWERS)
+    ]
+    begun = Counter([await one.first_bytes(12) for one in connections])
+    assert set(begun) == {b"HTTP/1.1 200", b"HTTP/1.1 503"}
+    assert begun[b"HTTP/1.1 200"] * ANSWER_BYTES <= MAX_BYTES_IN_HAND / 2, "a project has half of what may be in hand"
+    assert (await calm.chat("beside them", model="echo"))[0] == 200
+    rest = await asyncio.wait_for(connections[0].read(), 60)
+    assert len(rest) > ANSWER_BYTES, "who reads after all gets all of it"
 
 
 def charges(upstream: RunningProvider, prompts: list[str]) -> list[dict[str, Any]]:

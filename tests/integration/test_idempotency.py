@@ -2,16 +2,17 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from msgspec.structs import replace
 
 from domain.errors import ClientDisconnected
-from domain.events import Event, RequestFailed, request_stream
+from domain.events import AttemptFailed, AttemptLost, CostIncurred, Event, RequestFailed, request_stream
 from domain.idempotency import Idempotency, sent_key
 from domain.money import NanoUsd
+from domain.request_decider import decide_completed, decide_failed
 from infra.admission import Admission, AdmissionDecision, Attempt
 from infra.database import HeldConnection
 from infra.event_log import Blob, Commit
@@ -230,12 +231,28 @@ async def test_only_the_newest_answers_of_a_project_are_kept_and_no_older_one_is
     assert found_by == ["replay"] * 5
 
 
-async def test_a_cost_that_comes_late_does_not_take_a_freed_key_again(caller: Caller) -> None:
+@pytest.mark.parametrize("assumed", [0, HOLD])
+async def test_a_cost_that_comes_late_does_not_take_a_freed_key_again(caller: Caller, assumed: int) -> None:
     made = await caller.admitted()
     left = replace(ended(made), code=ClientDisconnected.code)
-    await caller.append(made, lost(made, hold=HOLD, day=today()), left)
+    await caller.append(made, lost(made, hold=assumed, day=today()), left)
     await caller.ledger.fold()
-    late = replace(cost(made, 7, hold=0, day=today()), replaces_assumed_nano_usd=NanoUsd(HOLD))
-    await caller.append(made, late)
+    history = await caller.ledger.history(made)
+    late = decide_completed(history, completed(made), cost(made, 7, hold=0, day=today()))
+    assert [type(event) for event in late] == [CostIncurred]
+    await caller.append(made, *late)
+    await caller.ledger.fold()
+    assert (await caller.decided(caller.sends("another"))).outcome == "admitted"
+
+
+@pytest.mark.parametrize("event", [lost, failed])
+async def test_an_attempt_that_ends_after_its_request_does_not_take_a_freed_key_again(
+    caller: Caller, event: Callable[..., AttemptLost | AttemptFailed]
+) -> None:
+    made = await caller.admitted()
+    await caller.append(made, replace(ended(made), code=ClientDisconnected.code))
+    await caller.ledger.fold()
+    history = await caller.ledger.history(made)
+    await caller.append(made, *decide_failed(history, event(made, hold=HOLD, day=today()), None))
     await caller.ledger.fold()
     assert (await caller.decided(caller.sends("another"))).outcome == "admitted"

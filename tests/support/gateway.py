@@ -29,7 +29,9 @@ NEWS_S = 2
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the environment without the gateway settings of the person who runs the tests, and without a spare."""
     kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("GATEWAY_", "OPENAI_", "ANTHROPIC_"))
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("GATEWAY_", "OPENAI_", "ANTHROPIC_", "OTEL_"))
     }
     return kept | WITHOUT_SPARE | dict(extra or {})
 

@@ -31,7 +31,7 @@ def test_generated_page_matches_the_code(name: str) -> None:
 def test_every_path_that_a_page_names_exists(page: str) -> None:
     named = {path for path in _PATH.findall(TEXTS[page]) if not _EXAMPLE.search(path)} | set(_LINK.findall(TEXTS[page]))
     missing = {path for path in named if not (ROOT / path).exists() and not ((ROOT / page).parent / path).exists()}
-    assert missing <= {"uv.lock"}
+    assert missing <= {"uv.lock", "http/protobuf", "gen_ai_latest_experimental/dup"}  # the latter are values
 
 
 @pytest.mark.parametrize("page", sorted(TEXTS))

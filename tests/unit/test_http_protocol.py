@@ -37,6 +37,9 @@ class Transport:
     def write(self, data: bytes) -> None:
         self.written += data
 
+    def set_write_buffer_limits(self, high: int) -> None:
+        self.high_water_bytes = high
+
     def get_write_buffer_size(self) -> int:
         return self.unread_bytes
 

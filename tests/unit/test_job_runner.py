@@ -5,6 +5,7 @@ import pytest
 from api.async_jobs.runner import (
     BURST_S,
     FIRST_PER_S,
+    LATE_BESIDE_CALLERS_S,
     LATE_S,
     LEAST_PER_S,
     MOST_PER_S,
@@ -15,11 +16,11 @@ from api.async_jobs.running import pause_s
 from domain.limits import LimitStatus, Meter
 
 
-def started(rate: StartRate, ticks: int, late_s: float) -> int:
+def started(rate: StartRate, ticks: int, late_s: float, *, beside_callers: bool = False) -> int:
     """Start what is due at each tick. Return how many jobs that were."""
     count = 0
     for _ in range(ticks):
-        rate.turned(TICK_S + late_s, late_s)
+        rate.turned(TICK_S + late_s, late_s, beside_callers=beside_callers)
         count += rate.due
         rate.started(rate.due)
     return count
@@ -44,8 +45,20 @@ def test_late_turns_lower_it_at_once_and_jobs_go_on() -> None:
 def test_what_was_not_started_is_made_up_for_only_a_moment() -> None:
     rate = StartRate()
     for _ in range(10_000):
-        rate.turned(TICK_S, 0.0)
+        rate.turned(TICK_S, 0.0, beside_callers=False)
     assert rate.due == MOST_PER_S * BURST_S
+
+
+def test_beside_callers_jobs_give_way_sooner_and_start_one_by_one() -> None:
+    late_s = (LATE_S + LATE_BESIDE_CALLERS_S) / 2
+    rate = StartRate()
+    started(rate, 10_000, late_s)
+    assert rate.due == 0
+    started(rate, 10, late_s, beside_callers=True)
+    assert started(rate, 20, late_s, beside_callers=True) <= LEAST_PER_S * 20 * (TICK_S + late_s) + 1
+    for _ in range(10_000):
+        rate.turned(TICK_S, 0.0, beside_callers=True)
+    assert rate.due == MOST_PER_S * TICK_S, "what was missed is not made up for"
 
 
 def test_jobs_leave_half_of_a_keys_rate_to_its_other_calls() -> None:

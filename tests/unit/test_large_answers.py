@@ -84,7 +84,7 @@ class Trickle:
     def content(self) -> "Trickle":
         return self
 
-    async def iter_any(self) -> AsyncIterator[bytes]:
+    async def iter_chunked(self, _size: int) -> AsyncIterator[bytes]:
         for piece in self._pieces:
             yield piece
         if self._stalls:

@@ -81,6 +81,9 @@ SECRET_VALUES = {
     "ANTHROPIC_API_KEY": "canary-of-anthropic",
     "GATEWAY_OPENAI_API_KEYS": "eu=canary-of-openai-in-europe",
     "GATEWAY_ANTHROPIC_API_KEYS": "eu:2=canary-of-anthropic-in-europe",
+    "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer%20canary-of-the-collector",
+    "OTEL_EXPORTER_OTLP_TRACES_HEADERS": "x-token=canary-of-the-traces,x-scope=canary-scope-of-the-traces",
+    "OTEL_EXPORTER_OTLP_METRICS_HEADERS": "x-token=canary-of-the-metrics-2",
 }
 """A value for each variable that is secret."""
 

@@ -3,6 +3,8 @@
 from datetime import date
 from typing import Any
 
+from msgspec.structs import replace
+
 from domain.events import AttemptFailed, AttemptLost, CostIncurred, Event, RequestCompleted, RequestFailed
 from domain.money import NanoUsd
 from domain.request_decider import decide_completed, decide_failed, decide_partial, ending, is_resolved, last_attempt
@@ -64,6 +66,11 @@ def failed_attempt(attempt: int = 1) -> AttemptFailed:
     )
 
 
+def late(event: CostIncurred) -> CostIncurred:
+    """Return a cost of a request that had ended before."""
+    return replace(event, is_late=True)
+
+
 FAILED = RequestFailed(**SUBJECT, code="X", message="x", latency_ms=1)
 
 
@@ -78,7 +85,7 @@ def test_an_attempt_has_one_cost() -> None:
 def test_a_late_true_cost_replaces_the_assumed_one_and_ends_nothing() -> None:
     assert decide_completed([lost()], completed(), cost()) == (cost(replaces=10),)
     assert decide_partial([lost()], cost(), FAILED) == (cost(replaces=10),)
-    assert decide_completed([lost(), FAILED], completed(), cost()) == (cost(replaces=10),)
+    assert decide_completed([lost(), FAILED], completed(), cost()) == (late(cost(replaces=10)),)
 
 
 def test_a_second_attempts_cost_does_not_touch_the_firsts_assumption() -> None:
@@ -87,7 +94,7 @@ def test_a_second_attempts_cost_does_not_touch_the_firsts_assumption() -> None:
 
 def test_a_request_ends_once() -> None:
     history: list[Event] = [lost(1), completed(2), cost(2)]
-    assert decide_completed(history, completed(1), cost(1)) == (cost(1, replaces=10),)
+    assert decide_completed(history, completed(1), cost(1)) == (late(cost(1, replaces=10)),)
     assert decide_failed(history, None, FAILED) == ()
     assert ending(history) == completed(2)
 

@@ -26,8 +26,8 @@ from domain.money import to_usd
 from projections.freshness import wait_until_folded
 from projections.reports.labels import metadata_names
 from projections.reports.scope import Window
-from projections.reports.sources import ORIGINS
-from projections.reports.usage import UsageLine, UsageReport, usage_report
+from projections.reports.sources import ORIGINS, is_group
+from projections.reports.usage import UsageLine, UsageReport, usage_over_time, usage_report
 from projections.scope import Scope
 
 NAVIGATION = NavigationEntry(path="/usage", label="Usage")
@@ -116,6 +116,9 @@ async def _report(request: HttpRequest, viewer: Viewer, services: Services) -> t
     asked = filters_of(request, UsagePage)
     if asked.metric not in METRICS:
         raise InvalidRequest(f"`metric` is {asked.metric!r}: allowed are {', '.join(METRICS)}", field="metric")
+    for name, group in (("group", asked.group), ("then", asked.then)):
+        if group is not None and not is_group(group):
+            raise InvalidRequest(f"`{name}` is {group!r}: usage cannot be grouped by that", field=name)
     scope = await scope_asked(services, viewer, asked)
     await wait_until_folded(services.pool, *_FOLDED, project_id=scope.project_id)
     return asked, scope, await usage_report(services.pool, scope, asked.window(), asked.groups())
@@ -128,13 +131,13 @@ async def _chart(
     metric, groups = METRICS[asked.metric], asked.groups()
     times = [group for group in groups if group in _TIMES]
     if not times:
-        over = ("day",)
-        plain = await usage_report(services.pool, scope, window, over)
-        return chart_over_time(plain, metric, "day", window, f"{metric.label} by day")
+        days = await usage_over_time(services.pool, scope, window, "day")
+        return chart_over_time(days, metric, "day", window, f"{metric.label} by day")
     if len(groups) == 1:
-        return chart_over_time(report, metric, times[0], window, f"{metric.label} by {times[0]}")
+        return chart_over_time(report.lines, metric, times[0], window, f"{metric.label} by {times[0]}")
     other = next(group for group in groups if group not in _TIMES)
-    label = f"{metric.label} ({metric.first.label}) by {other} and {times[0]}"
+    figure = metric.label if metric.first.label == metric.label else f"{metric.label}, {metric.first.label},"
+    label = f"{figure} by {other} and {times[0]}"
     return chart_by_group(report, metric, other, times[0], window, label)
 
 

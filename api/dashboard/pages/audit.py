@@ -1,0 +1,209 @@
+"""The events of the log, newest first, as they are stored; an export of them; verifications, and how far they are."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
+
+import msgspec
+from litestar import Response, get, post
+from litestar.di import NamedDependency
+from litestar.response import Redirect, Stream, Template
+from msgspec import Meta, Struct
+from msgspec.structs import asdict
+
+from api.dashboard.csv_files import CSV, csv_text
+from api.dashboard.forms import filters_of, form_of
+from api.dashboard.navigation import ADMINS, NavigationEntry
+from api.dashboard.rendering import PAGE_HEADERS, download, page, see
+from api.dashboard.viewer import Viewer
+from api.requests import HttpRequest, in_utc
+from api.services import Services
+from domain.errors import InvalidRequest
+from domain.events import EVENT_TYPES, INSTALLATION
+from infra.ids import new_id
+from infra.log_selection import Selection
+from infra.raw_events import RawEvent, selected_raw_events
+from projections import keys
+from projections.audit_runs import AuditKind, AuditRun, ask_run, newest_runs
+
+NAVIGATION = NavigationEntry(path="/audit", label="Audit", roles=ADMINS)
+SHOWN = 50
+MAX_SAVED = 10_000
+SHOWN_RUNS = 6
+NEWEST = 2**62
+"""A position beyond every event."""
+MAX_POSITION_DIGITS = 18
+VERDICT_KINDS = {
+    "intact": "good",
+    "agrees": "good",
+    "unsigned": "warn",
+    "broken": "bad",
+    "differs": "bad",
+    "failed": "bad",
+}
+_CSV_HEADER = ("position", "at", "type", "stream", "version", "project", "data", "digest", "chain")
+Text = Annotated[str, Meta(max_length=256)]
+
+
+class AuditPage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The filters of the list. Times without a zone are UTC."""
+
+    type: Literal[tuple(EVENT_TYPES)] | None = None  # type: ignore[valid-type]  # one of the events that there are
+    stream: Text | None = None
+    project: Text | None = None
+    """The operator's; others see their own."""
+    since: Text | None = None
+    until: Text | None = None
+    before: Annotated[str, Meta(pattern=rf"^[0-9]{{1,{MAX_POSITION_DIGITS}}}$")] | None = None
+    """Events before this position."""
+
+
+class AskedRun(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which verification is asked for."""
+
+    kind: AuditKind
+
+
+@get(NAVIGATION.path)
+async def show_audit(
+    request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
+) -> Template:
+    """List events of what the viewer may see."""
+    viewer.require_role(*ADMINS)
+    asked = filters_of(request, AuditPage)
+    found = await _found(services, viewer, asked, SHOWN + 1)
+    events = found[:SHOWN]
+    return page(
+        request,
+        "audit.html",
+        title="Audit",
+        asked=asked,
+        events=events,
+        pretty=_pretty,
+        projects=await _projects(services, viewer),
+        types=[("", "Any"), *((name, name) for name in sorted(EVENT_TYPES))],
+        runs=await _runs(services, viewer),
+        verdict_kinds=VERDICT_KINDS,
+        of_stream=lambda stream: _address(NAVIGATION.path, AuditPage(stream=stream, project=asked.project)),
+        older=_address(NAVIGATION.path, asked, before=events[-1].position) if len(found) > SHOWN else None,
+        newest=_address(NAVIGATION.path, asked, before=None) if asked.before else None,
+        csv=_address(f"{NAVIGATION.path}.csv", asked),
+        export=_address(f"{NAVIGATION.path}/export", asked, before=None),
+    )
+
+
+@get(f"{NAVIGATION.path}.csv")
+async def save_audit(
+    request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
+) -> Response[bytes]:
+    """The list as CSV, at most `MAX_SAVED` events."""
+    viewer.require_role(*ADMINS)
+    rows = map(_csv_row, await _found(services, viewer, filters_of(request, AuditPage), MAX_SAVED))
+    return download(csv_text(_CSV_HEADER, rows), media_type=CSV, file_name="events.csv")
+
+
+@get(f"{NAVIGATION.path}/export")
+async def export_audit(
+    request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
+) -> Stream:
+    """All events that the filters select, oldest first, as `gateway audit export` prints them."""
+    viewer.require_role(*ADMINS)
+    selection = _selection(viewer, filters_of(request, AuditPage))
+    lines = services.exports.lines(selection, after=0, head=await services.log.head())
+    headers = {**PAGE_HEADERS, "content-disposition": 'attachment; filename="events.jsonl"'}
+    return Stream(lines, media_type="application/jsonl", headers=headers)
+
+
+@get(f"{NAVIGATION.path}/verifications")
+async def show_runs(
+    request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
+) -> Template:
+    """The verifications alone: a piece of the page, which asks for it while one is open."""
+    viewer.require_role("operator")
+    runs = await _runs(services, viewer)
+    return page(request, "audit_runs.html", title="Verifications", runs=runs, verdict_kinds=VERDICT_KINDS)
+
+
+@post(f"{NAVIGATION.path}/verifications")
+async def ask_for_run(
+    request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
+) -> Redirect:
+    """Ask for a verification."""
+    viewer.require_role("operator")
+    viewer.require_change()
+    await ask_run(services.pool, (await form_of(request, AskedRun)).kind, new_id("run"))
+    return see(NAVIGATION.path)
+
+
+HANDLERS = (show_audit, save_audit, export_audit, show_runs, ask_for_run)
+
+
+async def _found(services: Services, viewer: Viewer, asked: AuditPage, limit: int) -> list[RawEvent]:
+    before = int(asked.before) if asked.before is not None else NEWEST
+    return await selected_raw_events(services.pool, _selection(viewer, asked), after=0, before=before, limit=limit)
+
+
+async def _projects(services: Services, viewer: Viewer) -> list[tuple[str, str]]:
+    """What the operator may choose from. What belongs to no project is the installation's."""
+    if viewer.role != "operator":
+        return []
+    named = [(one.project_id, one.name) for one in await keys.projects(services.pool)]
+    return [("", "All projects"), (INSTALLATION, "The installation"), *named]
+
+
+async def _runs(services: Services, viewer: Viewer) -> list[AuditRun]:
+    """The newest verifications; they are of the whole log, hence for the operator."""
+    return await newest_runs(services.pool, SHOWN_RUNS) if viewer.role == "operator" else []
+
+
+def _selection(viewer: Viewer, asked: AuditPage) -> Selection:
+    """What is asked for, within what the viewer may see.
+
+    Raises:
+        InvalidRequest: names the filter.
+
+    """
+    return Selection(
+        project_id=viewer.scope(project_id=asked.project).project_id,
+        stream=asked.stream,
+        type=asked.type,
+        since=_time(asked.since, "since"),
+        until=_time(asked.until, "until"),
+    )
+
+
+def _time(text: str | None, field: str) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidRequest(
+            f"`{field}` is {text!r}: it must be a time, such as 2026-11-26T06:05", field=field
+        ) from None
+    return in_utc(at if at.tzinfo is not None else at.replace(tzinfo=UTC), field)
+
+
+def _address(path: str, asked: AuditPage, **changed: Any) -> str:
+    """The address of a page with the filters as they are, but those that are changed."""
+    kept = {name: value for name, value in (asdict(asked) | changed).items() if value is not None}
+    return f"{path}?{urlencode(kept)}" if kept else path
+
+
+def _pretty(data: bytes) -> str:
+    return msgspec.json.format(data, indent=2).decode()
+
+
+def _csv_row(event: RawEvent) -> Sequence[Any]:
+    return (
+        event.position,
+        event.at.isoformat(),
+        event.type,
+        event.stream,
+        event.version,
+        event.project_id,
+        event.data.decode(),
+        event.digest.hex(),
+        event.chain.hex() if event.chain is not None else None,
+    )

@@ -1,0 +1,230 @@
+"""Measures the pages of reports against read models that are as large as those of a busy year.
+
+The tables are filled by SQL, not by requests: a year of usage of many keys (`--usage-rows` rows of `usage_daily`, with
+the roll-ups and histograms that belong to it), and one project's `--requests` of the last 30 days, with metadata. Then
+each page is loaded over HTTP as the operator and as that project's admin. `first` is the first
+load after the tables were filled and analysed, `median` that of the ones after it; `KiB` is the size of the page.
+"""
+
+import argparse
+import asyncio
+import statistics
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import aiohttp
+import asyncpg
+import psutil
+
+from bench.whole_path import cpu_seconds
+from cli.processes import settings_for_administration
+from tests.support.dashboard import Browser, signed_in
+from tests.support.gateway import Client, Gateway
+
+DAYS = 365
+MODELS = 7
+KEYS_OF_PROJECT = 20
+LOADS = 7
+PAGES = (
+    "/",
+    "/?range=30",
+    "/?range=365",
+    "/usage?range=30",
+    "/usage?range=30&group=model&then=day",
+    "/usage?range=30&group=key&then=model",
+    "/usage?range=30&group=metadata.team",
+    "/usage?range=365&group=provider&then=model",
+    "/usage?range=7&group=hour",
+    "/usage?range=30&metric=latency",
+    "/requests",
+    "/requests?status=failed",
+    "/requests?metadata=team%3Dteam+3",
+    "/requests?model=model+2&latency=9000",
+    "REQUEST",
+)
+API = (
+    "/usage/stats?days=30",
+    "/usage/costs?groupBy=metadata.team",
+    "/usage/costs?groupBy=model",
+    "/usage/overview",
+)
+
+_KEYS = """
+    INSERT INTO api_keys (key_id, project_id, secret_hash, hint, settings, created_at, version, daily_budget_nano_usd)
+    SELECT 'key_b' || p || '_' || k, $1, sha256(('b' || p || '_' || k)::bytea), 'benc',
+           json_build_object('name', 'key ' || k), now(), 1, 1000000000
+    FROM generate_series(0, $2::int - 1) p, generate_series(0, $3::int - 1) k
+    WHERE p = 0
+"""
+_DAILY = """
+    INSERT INTO usage_daily (project_id, day, key_id, operation, provider, model, completed_requests, cached_requests,
+        failed_requests, prompt_tokens, completion_tokens, cached_prompt_tokens, cost_nano_usd, assumed_nano_usd,
+        saved_nano_usd, latency_sum_ms, unpriced_requests, estimated_requests, lower_bound_requests)
+    SELECT CASE p WHEN 0 THEN $1::text ELSE 'prj_b' || p END, current_date - d, 'key_b' || p || '_' || k, 'chat',
+           'provider ' || m % 3, 'model ' || m, 10 + m, 2, 1, 9000, 900, 100, 1000000 * (m + 1), 0, 100, 25000, 0, 0, 0
+    FROM generate_series($4::int, $5::int) d, generate_series(0, $2::int - 1) p, generate_series(0, $3::int - 1) k,
+         generate_series(0, {models} - 1) m
+"""
+_ROLLUPS = """
+    INSERT INTO usage_rollups
+    SELECT coalesce(project_id, ''), '{period}', s.at, coalesce(key_id, ''), coalesce(operation, ''),
+           coalesce(provider, ''), coalesce(model, ''), sum(completed_requests), sum(cached_requests),
+           sum(failed_requests), sum(prompt_tokens), sum(completion_tokens), sum(cached_prompt_tokens),
+           sum(cost_nano_usd), sum(assumed_nano_usd), sum(saved_nano_usd), sum(latency_sum_ms), 0, 0, 0, 0, 0, 0
+    FROM usage_daily u CROSS JOIN LATERAL (
+        SELECT u.day::timestamp AT TIME ZONE 'UTC' + h * interval '1 hour' AS at FROM generate_series(0, {hours}) h) s
+    WHERE u.day >= $1
+    GROUP BY GROUPING SETS ((project_id, s.at, operation, provider, model), (project_id, s.at, key_id),
+                            (s.at, operation, provider, model))
+"""
+_DURATIONS = """
+    INSERT INTO usage_durations
+    SELECT project_id, period, starts_at, key_id, operation, provider, model, m.measure, h.buckets, h.answers
+    FROM usage_rollups r, (VALUES ('answer'), ('first_token')) AS m (measure),
+         (SELECT array_agg(b) AS buckets, array_agg(1 + b % 7::bigint) AS answers FROM generate_series(200, 319) b) h
+    WHERE starts_at >= $1
+"""
+_REQUESTS = """
+    INSERT INTO requests (request_id, project_id, key_id, at, operation, model, provider, status, attempts, latency_ms,
+        finish_reason, prompt_tokens, completion_tokens, cached_prompt_tokens, cost_nano_usd, assumed_nano_usd,
+        saved_nano_usd, error_code, metadata, session)
+    SELECT 'req_0' || lpad((1000000000 + n)::text, 25, '0'), $1, 'key_b0_' || n % {keys},
+           now() - (($2::bigint - n) * 30.0 / $2::bigint) * interval '1 day', 'chat', 'model ' || n % {models},
+           'provider ' || n % 3, CASE WHEN n % 50 = 0 THEN 'failed' WHEN n % 10 = 0 THEN 'cached' ELSE 'completed' END,
+           1, n * 37 % 10000, 'stop', 900, 90, 0, 1000 * (n % 97), 0, 0,
+           CASE WHEN n % 50 = 0 THEN 'PROVIDER_UNAVAILABLE' END,
+           json_build_object('team', 'team ' || n % 12, 'user', n % 5000), 'session ' || n / 40
+    FROM generate_series(1, $2::bigint) n
+"""
+_VALUES = """
+    INSERT INTO usage_attribute_values
+    SELECT $1, a.name, current_date - d, v, sha256((a.name || v)::bytea), to_json(a.prefix || v)::text
+    FROM generate_series(0, 29) d, (VALUES ('metadata.team', 'team ', 12), ('metadata.user', 'user ', 1000),
+         ('session', 'session ', 300), ('', 'metadata.n', 2)) AS a (name, prefix, values)
+    CROSS JOIN LATERAL generate_series(1, a.values) v
+"""
+_ATTRIBUTES = """
+    INSERT INTO usage_attributes
+    SELECT v.project_id, v.name, v.day, v.number, 'key_b0_' || k, 50, 5, 1, 900, 90, 100000, 0, 0, 0, 0, 0
+    FROM usage_attribute_values v, generate_series(0, {keys} - 1) k
+    WHERE v.name <> '' AND (k = 0 OR v.number % 4 = 0 OR v.name = 'metadata.team')
+"""
+_TABLES = (
+    "usage_daily",
+    "usage_rollups",
+    "usage_durations",
+    "usage_attributes",
+    "usage_attribute_values",
+    "requests",
+)
+
+
+async def fill(url: str, project: str, *, usage_rows: int, requests: int) -> None:
+    """Fill the read models of a year, as the tables' owner."""
+    projects = max(1, usage_rows // (DAYS * MODELS * KEYS_OF_PROJECT))
+    names = {"models": MODELS, "keys": KEYS_OF_PROJECT}
+    connection = await asyncpg.connect(url)
+    await connection.execute(_KEYS, project, projects, KEYS_OF_PROJECT)
+    for first in range(0, DAYS, 30):
+        last = min(DAYS, first + 30) - 1
+        await connection.execute(_DAILY.format(**names), project, projects, KEYS_OF_PROJECT, first, last, timeout=900)
+        print(f"usage of {last + 1} days", flush=True)
+    for period, hours, days in (("day", 0, DAYS), ("hour", 23, 8)):
+        statement = _ROLLUPS.format(period=period, hours=hours)
+        await connection.execute(statement, await _back(connection, days), timeout=1_800)
+    await connection.execute(_DURATIONS, await _back(connection, 60), timeout=1_800)
+    await connection.execute(_REQUESTS.format(**names), project, requests, timeout=900)
+    await connection.execute(_VALUES, project, timeout=900)
+    await connection.execute(_ATTRIBUTES.format(**names), timeout=900)
+    for table in _TABLES:
+        await connection.execute(f"VACUUM ANALYZE {table}", timeout=900)
+        rows = await connection.fetchval(f"SELECT reltuples::bigint FROM pg_class WHERE relname = '{table}'")
+        print(f"{table}: {rows:,} rows", flush=True)
+    await connection.close()
+
+
+async def _back(connection: asyncpg.Connection, days: int) -> object:
+    return await connection.fetchval("SELECT current_date - $1::int", days - 1)
+
+
+async def measure(gateway: Gateway, key: str) -> None:
+    """Load each page and print what it took."""
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
+        up = psutil.Process(gateway.process.pid)
+        print(
+            "| page | as | first, ms | median, ms | CPU API, ms | CPU PostgreSQL, ms | KiB |\n"
+            "|---|---|---|---|---|---|---|"
+        )
+        admin, operator = await signed_in(gateway, session, key), await signed_in(gateway, session)
+        for path in PAGES:
+            for name, browser in (("operator", operator), ("admin", admin)):
+                asked = path
+                if path == "REQUEST":
+                    asked = f"/requests/req_0{1_000_000_123:025d}"
+                print(await _row(asked, name, browser, up), flush=True)
+        client = Client(session, gateway.address, key)
+        for path in API:
+
+            async def ask(path: str = path) -> None:
+                assert (await client.call("GET", path))[0] == 200
+
+            print(f"| {path} | API | {await _taken(ask, up)} | |", flush=True)
+
+
+async def _row(path: str, name: str, browser: Browser, up: psutil.Process) -> str:
+    texts: list[str] = []
+
+    async def load() -> None:
+        status, text, _ = await browser.get(path)
+        assert status in (200, 404), text
+        texts.append(text)
+
+    return f"| {path} | {name} | {await _taken(load, up)} | {len(texts[-1]) / 1024:.0f} |"
+
+
+async def _taken(load: Callable[[], Awaitable[None]], up: psutil.Process) -> str:
+    """Load several times: the first, the median of the others, and the CPU of the API and of PostgreSQL for each."""
+    took: list[float] = []
+    before = cpu_seconds(up)
+    for _ in range(LOADS):
+        began_s = time.perf_counter()
+        await load()
+        took.append((time.perf_counter() - began_s) * 1_000)
+        if len(took) == 1:
+            before = cpu_seconds(up)
+    used = cpu_seconds(up)
+    api, database = ((used[name] - before[name]) / (LOADS - 1) * 1_000 for name in ("api", "postgresql"))
+    return f"{took[0]:.0f} | {statistics.median(took[1:]):.0f} | {api:.0f} | {database:.0f}"
+
+
+def main() -> None:
+    """Fill, load and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--usage-rows", type=int, default=10_000_000)
+    parser.add_argument("--requests", type=int, default=350_000)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="gw-bench-", ignore_cleanup_errors=True) as directory:
+        gateway = Gateway.start(Path(directory) / "data")
+        try:
+            url = settings_for_administration(gateway.data_dir).owner_url
+            assert url is not None, "of a running gateway"
+            assert gateway.first_key is not None, "of a new gateway"
+            project = asyncio.run(_project(url))
+            asyncio.run(fill(url, project, usage_rows=arguments.usage_rows, requests=arguments.requests))
+            asyncio.run(measure(gateway, gateway.first_key))
+        finally:
+            gateway.stop()
+
+
+async def _project(url: str) -> str:
+    connection = await asyncpg.connect(url)
+    try:
+        return str(await connection.fetchval("SELECT project_id FROM projects LIMIT 1"))
+    finally:
+        await connection.close()
+
+
+if __name__ == "__main__":
+    main()
