@@ -34,7 +34,7 @@ from infra.telemetry import names
 from infra.telemetry.provider import Telemetry
 from infra.telemetry.trace_context import context_of, context_of_headers, job_trace_of, log_fields
 
-UNTRACED = ("/health", "/metrics", "/schema")
+UNTRACED = ("/health", "/metrics", "/schema", "/static")
 """Paths, and those below them, whose requests have no spans: nobody looks for them, and probes come every second."""
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 OTHER_METHOD = "_OTHER"

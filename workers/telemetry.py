@@ -238,7 +238,6 @@ class _AttemptWatch:
                 operation=self._operation,
                 provider=identity.provider,
                 model=identity.upstream_model,
-                response_model=self._response_model,
                 error_type=self._error_type,
                 duration_s=(ended_ns - self._began_ns) / 1e9,
                 first_chunk_s=first_s,

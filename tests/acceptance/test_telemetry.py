@@ -192,6 +192,7 @@ async def test_a_stream_tells_when_its_first_part_came(
     assert call.attributes["gen_ai.request.stream"] is True
     assert 0.2 <= call.attributes["gen_ai.response.time_to_first_chunk"] <= (call.ended_ns - call.began_ns) / 1e9
     (top,) = trace.of_kind("server")
+    assert top.name == "POST /v1/chat/completions"
     assert top.ended_ns >= call.ended_ns, "to the last byte"
     assert top.attributes["gateway.charged.nano_usd"] == call.attributes["gateway.cost.nano_usd"] > 0
 
