@@ -37,6 +37,11 @@ REFUSED_THOUGH_DESCRIBED = {
     "has no credential": "nor which credentials",
     "is called without a credential": "nor which providers have any",
     "are settings": "nor whose keys are settings",
+    "a job has `operation` and `request`": "msgspec's schemas have no choice between members: one job, or several",
+    "`requests` stands alone": "nor do they here",
+    "`request`: ": "what the request of a job may have depends on its operation",
+    "`requests[": "and so it does in a batch",
+    "is there twice": "nor does a schema compare names",
     "leave it out, or name the route": "nor what the path has",
     "`name`": "a schema does not know which names are taken",
 }
