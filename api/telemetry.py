@@ -77,7 +77,8 @@ class RequestTelemetry:
         finally:
             attributes = _ended(scope, watch.status)
             span.update_name(f"{method} {attributes.get(names.HTTP_ROUTE, '')}".rstrip())
-            span.set_attributes(attributes | _facts(scope))
+            if span.is_recording():
+                span.set_attributes(attributes | _facts(scope))
             if watch.status is None or watch.status >= _SERVER_ERROR:
                 span.set_status(Status(StatusCode.ERROR))
             span.end()

@@ -56,6 +56,7 @@ async def show_overview(
         request,
         "overview.html",
         title="Overview",
+        path=NAVIGATION.path,  # whichever of its two addresses was asked for
         overview=await overview_of(services, scope, window),
         charts=charts,
         query=asked.query(),
