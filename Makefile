@@ -34,7 +34,7 @@ bench: ## measure the whole path
 	$(RUN) python -m bench.whole_streams
 
 rebuild: ## rebuild every projection of the running gateway
-	for name in budgets usage rollups attributes requests cache idempotency alerts jobs keys prices providers; do $(RUN) gateway projections rebuild $$name; done
+	for name in budgets usage rollups attributes refusals requests cache idempotency alerts jobs keys prices providers; do $(RUN) gateway projections rebuild $$name; done
 
 requirements: ## write the versions and hashes that the image installs, after a change of pyproject.toml
 	uv lock --quiet

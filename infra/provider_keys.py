@@ -180,6 +180,22 @@ async def credentials_of(pool: Pool, project_id: str, provider: str) -> list[Sto
     return [StoredCredential(**row) for row in rows]
 
 
+async def credentials_by_provider(pool: Pool, project_id: str) -> dict[str, list[StoredCredential]]:
+    """Return all credentials of a project, by provider, the default one first. Raises as `credentials_of`."""
+    async with database_errors():
+        rows = await pool.fetch(
+            "SELECT provider, name, hint, weight FROM provider_keys WHERE project_id = $1 "
+            "ORDER BY provider, name <> $2, name",
+            project_id,
+            DEFAULT_CREDENTIAL,
+        )
+    found: dict[str, list[StoredCredential]] = {}
+    for row in rows:
+        one = StoredCredential(name=row["name"], hint=row["hint"], weight=row["weight"])
+        found.setdefault(row["provider"], []).append(one)
+    return found
+
+
 def _sealed_row(provider: str, name: str) -> str:
     """What a sealed key is bound to. Keys from before there were several are the default ones."""
     return f"provider-key/{provider}" if name == DEFAULT_CREDENTIAL else f"provider-key/{provider}/{name}"

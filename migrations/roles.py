@@ -63,6 +63,7 @@ PROJECTOR_TABLES: Mapping[str, tuple[LiteralString, ...]] = {
     "usage_rollups": ("INSERT", "UPDATE"),
     "usage_durations": ("INSERT", "UPDATE"),
     "usage_errors": ("INSERT", "UPDATE"),
+    "usage_refusals": ("INSERT", "UPDATE"),
     "usage_attributes": ("INSERT", "UPDATE"),
     "usage_attribute_values": ("INSERT", "UPDATE"),
     "requests": ("INSERT", "UPDATE"),

@@ -10,6 +10,7 @@ from projections.keys import Keys
 from projections.prices import Prices
 from projections.projection import Projection
 from projections.providers import Providers
+from projections.refusals import Refusals
 from projections.requests import Requests
 from projections.rollups import Rollups
 from projections.routes import Routes
@@ -20,6 +21,7 @@ FOLDED: tuple[Projection, ...] = (
     Usage(),
     Rollups(),
     Attributes(),
+    Refusals(),
     Requests(),
     Cache(),
     IdempotencyKeys(),

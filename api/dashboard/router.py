@@ -10,10 +10,13 @@ from api.dashboard.forms import MAX_FORM_BYTES
 from api.dashboard.navigation import NavigationEntry
 from api.dashboard.pages import (
     audit,
+    budgets,
     connect,
     keys,
     overview,
+    prices,
     projects,
+    providers,
     request,
     requests,
     sessions,
@@ -21,10 +24,10 @@ from api.dashboard.pages import (
     usage,
 )
 
-PAGES = (overview, usage, requests, request, keys, projects, audit, connect, sessions)
+PAGES = (overview, usage, requests, request, keys, projects, budgets, providers, prices, audit, connect, sessions)
 """The pages that need a viewer."""
 NAVIGATION: tuple[NavigationEntry, ...] = tuple(
-    page.NAVIGATION for page in (overview, usage, requests, keys, projects, audit, connect)
+    page.NAVIGATION for page in (overview, usage, requests, keys, projects, budgets, providers, audit, connect)
 )
 """In the order in which the pages are linked to."""
 

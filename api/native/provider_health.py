@@ -100,13 +100,14 @@ async def get_provider_health(
 ) -> Success[list[ProviderHealthOut]]:
     """Ask the workers which providers they have called lately, and with what outcome. Empty: none."""
     owner = request.user.project_id if isinstance(request.user, Caller) else None
-    return Success(data=[_shown(one) for one in await services.provider_health.of(owner)])
+    return Success(data=[health_out(one) for one in await services.provider_health.of(owner)])
 
 
 HANDLERS = (get_provider_health,)
 
 
-def _shown(health: CircuitHealth) -> ProviderHealthOut:
+def health_out(health: CircuitHealth) -> ProviderHealthOut:
+    """A circuit as it is shown."""
     told, key = health.told, health.told.key
     is_shared = key.owner == INSTALLATION
     return ProviderHealthOut(

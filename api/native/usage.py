@@ -26,6 +26,9 @@ from projections.attributes import METADATA_PREFIX
 from projections.budgets import BudgetStatus, balance_of, status
 from projections.freshness import wait_until_folded
 from projections.reports.costs import CostReport, cost_report
+from projections.reports.holds import Holds, holds
+from projections.reports.limits import KeyLimits, limits_in_use
+from projections.reports.refusals import RefusalReport, refusal_report
 from projections.reports.scope import Window
 from projections.reports.sources import GROUPS, ORIGINS, is_group
 from projections.reports.usage import UsageReport, UsageStats, usage_report, usage_stats
@@ -46,6 +49,13 @@ class StatsQuery(Struct, frozen=True, kw_only=True):
     days: Annotated[int | None, QueryParameter(ge=1, le=MAX_DAYS)] = None
     first: Annotated[str | None, QueryParameter(name="from", format="date")] = None
     last: Annotated[str | None, QueryParameter(name="to", format="date")] = None
+    key_id: Annotated[str | None, QueryParameter(name="keyId")] = None
+    project_id: Annotated[str | None, QueryParameter(name="projectId")] = None
+
+
+class ScopeQuery(Struct, frozen=True, kw_only=True):
+    """`keyId` narrows an admin's view, `projectId` the operator's."""
+
     key_id: Annotated[str | None, QueryParameter(name="keyId")] = None
     project_id: Annotated[str | None, QueryParameter(name="projectId")] = None
 
@@ -178,7 +188,53 @@ async def get_budget(
     return Success(data=BudgetOut(daily=key_windows.daily, monthly=key_windows.monthly, project=windows))
 
 
-HANDLERS = (get_usage, get_costs, get_report, get_overview, get_budget)
+@get(
+    "/usage/holds",
+    summary="Who holds what now",
+    operation_id="ApiV1UsageHoldsHolds",
+    guards=[requires_key_or_operator, declared_query],
+    dependencies={"asked": Provide(ScopeQuery, sync_to_thread=False)},
+    security=KEY_OR_MASTER_KEY,
+)
+async def get_holds(
+    request: HttpRequest, asked: NamedDependency[ScopeQuery], services: NamedDependency[Services]
+) -> Success[Holds]:
+    """Show the attempts in flight, each with the most that it may still cost; those that hold the most first."""
+    return Success(data=await holds(services.pool, _scope(request, asked), datetime.now(UTC)))
+
+
+@get(
+    "/usage/limits",
+    summary="What of the limits is in use now",
+    operation_id="ApiV1UsageLimitsLimits",
+    guards=[requires_key_or_operator, declared_query],
+    dependencies={"asked": Provide(ScopeQuery, sync_to_thread=False)},
+    security=KEY_OR_MASTER_KEY,
+)
+async def get_limits(
+    request: HttpRequest, asked: NamedDependency[ScopeQuery], services: NamedDependency[Services]
+) -> Success[list[KeyLimits]]:
+    """Show the keys that use something of their limits a minute or at a time, the fullest first, at most 100."""
+    return Success(data=await limits_in_use(services.pool, _scope(request, asked), datetime.now(UTC)))
+
+
+@get(
+    "/usage/refusals",
+    summary="What budgets refused",
+    operation_id="ApiV1UsageRefusalsRefusals",
+    guards=[requires_key_or_operator, declared_query],
+    dependencies={"period": Provide(StatsQuery, sync_to_thread=False)},
+    security=KEY_OR_MASTER_KEY,
+)
+async def get_refusals(
+    request: HttpRequest, period: NamedDependency[StatsQuery], services: NamedDependency[Services]
+) -> Success[RefusalReport]:
+    """Show how many requests each window refused by day, and the figures of each key's last refusal."""
+    scope, window = await _asked(request, services, period, "refusals")
+    return Success(data=await refusal_report(services.pool, scope, window))
+
+
+HANDLERS = (get_usage, get_costs, get_report, get_overview, get_budget, get_holds, get_limits, get_refusals)
 
 
 async def _windows(
@@ -204,12 +260,17 @@ def asked_groups(text: str) -> tuple[str, ...]:
     return (first, second) if comma else (first,)
 
 
+def _scope(request: HttpRequest, query: ScopeQuery | StatsQuery) -> Scope:
+    """What the request may see of what it asks for. Raises as `visible_scope`."""
+    caller = request.user if isinstance(request.user, Caller) else None
+    return visible_scope(caller, query.project_id, query.key_id)
+
+
 async def _asked(
     request: HttpRequest, services: Services, query: StatsQuery, *projections: str
 ) -> tuple[Scope, Window]:
     """What the request asks for and may see, as soon as these projections have it."""
-    caller = request.user if isinstance(request.user, Caller) else None
-    scope = visible_scope(caller, query.project_id, query.key_id)
+    scope = _scope(request, query)
     window = asked_window(query.days, query.first, query.last)
     await wait_until_folded(services.pool, *projections, project_id=scope.project_id)
     return scope, window

@@ -99,7 +99,7 @@ api_keys = Table(
     "api_keys",
     _metadata,
     *_text("key_id", "project_id", "hint"),
-    *_amounts("daily_budget_nano_usd", "monthly_budget_nano_usd"),
+    *_amounts("daily_budget_nano_usd", "monthly_budget_nano_usd", "rate_limit", "token_limit", "concurrency_limit"),
     Column("settings", JSON),
     Column("revoked_at", DateTime(timezone=True)),
 )
@@ -112,3 +112,22 @@ budget_alerts = Table(
     *_amounts("limit_nano_usd", "taken_nano_usd"),
     Column("raised_at", DateTime(timezone=True)),
 )
+usage_refusals = Table(
+    "usage_refusals",
+    _metadata,
+    *_text("project_id", "key_id", "window_name", "last_request_id"),
+    Column("day", Date),
+    Column("last_at", DateTime(timezone=True)),
+    *_amounts("requests", "last_position", "limit_nano_usd", "taken_nano_usd", "held_nano_usd", "asked_nano_usd"),
+)
+inflight = Table(
+    "inflight",
+    _metadata,
+    *_text("request_id", "project_id", "key_id", "operation", "model", "provider", "upstream_model"),
+    Column("attempt", Integer),
+    Column("hold_nano_usd", BigInteger),
+    Column("budget_day", Date),
+    *(Column(name, DateTime(timezone=True)) for name in ("admitted_at", "deadline")),
+    Column("delivery", Integer),
+)
+meters = Table("meters", _metadata, *_text("scope", "scope_id"), *_amounts("requests_tat", "tokens_tat"))

@@ -68,6 +68,7 @@ async def test_a_cookie_is_of_no_use_to_scripts_and_other_sites(
     form = {"key": client.key}
     async with plain.post(gateway.address + "/sign-in", data=form, allow_redirects=False) as answer:
         cookie = answer.headers["set-cookie"].lower()
+    assert cookie.startswith(f"gateway-session-{gateway.address.rpartition(':')[2]}=")
     assert "httponly" in cookie
     assert "samesite=strict" in cookie
     assert "max-age=43200" in cookie

@@ -1,0 +1,46 @@
+"""Whose providers a page shows: an admin sees its project's, the operator the installation's and every project's."""
+
+from api.dashboard.navigation import ADMINS
+from api.dashboard.viewer import Viewer
+from api.requests import id_in_path
+from api.services import Services
+from domain.errors import NotFound
+from domain.events import INSTALLATION
+from projections import keys
+
+
+async def asked_owner(services: Services, viewer: Viewer, asked: str | None) -> str:
+    """The owner that a page is asked for; without one the viewer's project, or the installation.
+
+    Raises:
+        Forbidden: the viewer is a member.
+        NotFound: there is no such project, or it is another's.
+
+    """
+    return await visible_owner(services, viewer, asked or viewer.project_id or INSTALLATION)
+
+
+async def visible_owner(services: Services, viewer: Viewer, owner: str) -> str:
+    """An owner whose providers the viewer may see. Raises as `asked_owner`."""
+    viewer.require_role(*ADMINS)
+    if viewer.project_id is not None:
+        if owner != viewer.project_id:
+            raise NotFound("there is no such project")
+        return owner
+    if owner != INSTALLATION:
+        await services.accounts.project(id_in_path(owner))
+    return owner
+
+
+async def changeable_owner(services: Services, viewer: Viewer, owner: str) -> str:
+    """An owner whose providers the viewer may change. Raises as `asked_owner`, and Forbidden: nobody is signed in."""
+    viewer.require_change()
+    return await visible_owner(services, viewer, owner)
+
+
+async def owner_choices(services: Services, viewer: Viewer) -> list[tuple[str, str]]:
+    """What the operator may choose from; empty for an admin."""
+    if viewer.role != "operator":
+        return []
+    named = [(one.project_id, one.name) for one in await keys.projects(services.pool)]
+    return [(INSTALLATION, "The installation"), *named]
