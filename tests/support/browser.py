@@ -66,6 +66,7 @@ class Visitor:
         answer = self.page.goto(path)
         assert answer is not None
         assert answer.status == 200, (path, answer.status, self.text())
+        self.page.wait_for_function("!document.querySelector('[hx-trigger=load]')")  # pieces that come after the page
         return self.text()
 
     def text(self) -> str:
@@ -79,6 +80,17 @@ class Visitor:
         self.page.get_by_role("button", name="Sign in").click()
         self.page.get_by_role("button", name="Sign out").wait_for()
         return self
+
+    def send(self, action: str, **fields: str) -> None:
+        """Fill the form whose address ends so, which is to be seen, and send it."""
+        form = self.page.locator(f"form[action$='{action}']")
+        for name, value in fields.items():
+            field = form.locator(f"[name={name}]")
+            if field.evaluate("field => field.localName") == "select":
+                field.select_option(value)
+            else:
+                field.fill(value)
+        form.get_by_role("button").last.click()
 
     def look(self, scheme: Any, width_px: int) -> None:
         """See the page in a colour scheme, on a screen of a width."""
