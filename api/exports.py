@@ -1,6 +1,6 @@
 """Sends the log as JSON lines, to few clients at a time. A page is read when the client has taken the one before."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from domain.errors import Overloaded
 from infra.database import Pool
@@ -21,7 +21,7 @@ class Exports:
         self._pool = pool
         self._under_way = 0
 
-    def lines(self, selection: Selection, *, after: int, head: int) -> AsyncIterator[bytes]:
+    def lines(self, selection: Selection, *, after: int, head: int) -> AsyncGenerator[bytes, None]:
         """Return the events of a selection after a position, up to the head of the log, as lines of JSON.
 
         Raises:
@@ -35,7 +35,7 @@ class Exports:
             )
         return self._lines(selection, after, head)
 
-    async def _lines(self, selection: Selection, after: int, head: int) -> AsyncIterator[bytes]:
+    async def _lines(self, selection: Selection, after: int, head: int) -> AsyncGenerator[bytes, None]:
         self._under_way += 1
         try:
             while after < head:

@@ -14,11 +14,13 @@ from msgspec import UNSET, Struct, UnsetType
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from api.guards import may_read_metrics, requires_metrics_access
+from api.metrics import Metrics
 from api.readiness import LOOK_TIMEOUT_S, Findings, ProjectorState, State
 from api.requests import HttpRequest
 from api.services import Services
 from domain.errors import Unavailable
 from domain.money import to_usd
+from infra.database import Connection, brief, database_errors
 from infra.jobs import Replicas
 from infra.merged_figures import merge, read_pages
 from infra.probes import Report
@@ -105,10 +107,7 @@ async def figures(services: Services) -> bytes:
     findings = await services.readiness.findings()
     for part in ("postgresql", "nats", "migrations", "projector"):
         metrics.is_up.labels(part).set(getattr(findings, part) == "ok")
-    try:
-        async with asyncio.timeout(LOOK_TIMEOUT_S if findings.postgresql == "ok" else 0):
-            await _take_figures_of_database(services)
-    except (Unavailable, TimeoutError):  # it may have gone away since
+    if findings.postgresql != "ok" or not await _take_figures_of_database(services):
         metrics.is_up.labels("postgresql").set(False)
         metrics.forget_database()
     await _take_figures_of_queue(services)
@@ -127,17 +126,26 @@ async def _take_figures_of_queue(services: Services) -> None:
         metrics.queue_oldest.labels(lane).set(age_s)
 
 
-async def _take_figures_of_database(services: Services) -> None:
-    metrics = services.metrics
-    for name, lag in (await lags(services.pool)).items():
+async def _take_figures_of_database(services: Services) -> bool:
+    """Take them. False: the database has gone away since it was looked at."""
+    try:
+        async with database_errors(), brief(services.pool, LOOK_TIMEOUT_S) as connection:
+            await _show_database(services.metrics, connection)
+    except Unavailable:
+        return False
+    return True
+
+
+async def _show_database(metrics: Metrics, connection: Connection) -> None:
+    for name, lag in (await lags(connection)).items():
         metrics.projection_lag.labels(name).set(lag.events)
         metrics.projection_lag_s.labels(name).set(lag.seconds)
-    metrics.quarantined_projects.set(len(await quarantined_projects(services.pool)))
-    queue = await queue_figures(services.pool)
+    metrics.quarantined_projects.set(len(await quarantined_projects(connection)))
+    queue = await queue_figures(connection)
     metrics.async_jobs.labels("queued").set(queue.queued)
     metrics.async_jobs.labels("running").set(queue.running)
     metrics.async_jobs_oldest.set(queue.oldest_s)
-    metrics.overage.set(float(to_usd(await total_overage(services.pool))))
+    metrics.overage.set(float(to_usd(await total_overage(connection))))
 
 
 async def report(services: Services) -> Report:

@@ -9,7 +9,7 @@ from msgspec import Struct
 from api.provider_health import ProviderHealth
 from domain.errors import Unavailable
 from infra.broker import Broker
-from infra.database import Pool, database_errors, newest_revision
+from infra.database import Pool, brief, database_errors, newest_revision
 from infra.jobs import JobQueue, Replicas
 from projections.freshness import oldest_unfolded_s
 from projections.quarantine import quarantined_projects
@@ -100,8 +100,8 @@ class Readiness:
 
     async def _database(self) -> tuple[State, State]:
         try:
-            async with database_errors():
-                revision = await self._pool.fetchval("SELECT version_num FROM alembic_version")
+            async with database_errors(), brief(self._pool, LOOK_TIMEOUT_S) as connection:
+                revision = await connection.fetchval("SELECT version_num FROM alembic_version")
         except Unavailable:
             return "away", "away"
         return "ok", "ok" if revision == self._newest_revision else "outdated"

@@ -34,7 +34,7 @@ from infra.telemetry import names
 from infra.telemetry.provider import Telemetry
 from infra.telemetry.trace_context import context_of, context_of_headers, job_trace_of, log_fields
 
-UNTRACED = ("/health", "/metrics", "/schema")
+UNTRACED = ("/health", "/metrics", "/schema", "/static")
 """Paths, and those below them, whose requests have no spans: nobody looks for them, and probes come every second."""
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 OTHER_METHOD = "_OTHER"
@@ -77,7 +77,8 @@ class RequestTelemetry:
         finally:
             attributes = _ended(scope, watch.status)
             span.update_name(f"{method} {attributes.get(names.HTTP_ROUTE, '')}".rstrip())
-            span.set_attributes(attributes | _facts(scope))
+            if span.is_recording():
+                span.set_attributes(attributes | _facts(scope))
             if watch.status is None or watch.status >= _SERVER_ERROR:
                 span.set_status(Status(StatusCode.ERROR))
             span.end()

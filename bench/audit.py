@@ -69,14 +69,13 @@ async def fill(owner: asyncpg.Connection, events: int) -> int:
                 closed = chain = batch.digest()
                 batch, in_batch = hashlib.sha256(chain), 0
             rows.append((position, *event, closed))
-        if len(rows) >= COPY_EVENTS:
-            await owner.copy_records_to_table("events", records=rows, columns=columns)
-            rows = []
+        if len(rows) > COPY_EVENTS:  # the last one is kept: it may become the last of all
+            await owner.copy_records_to_table("events", records=rows[:-1], columns=columns)
+            rows = rows[-1:]
     if in_batch:
         chain = batch.digest()
         rows[-1] = (*rows[-1][:-1], chain)
-    if rows:
-        await owner.copy_records_to_table("events", records=rows, columns=columns)
+    await owner.copy_records_to_table("events", records=rows, columns=columns)
     await owner.execute("UPDATE log_head SET position = $1, digest = $2", position, chain)
     await owner.execute("VACUUM ANALYZE events")
     return position

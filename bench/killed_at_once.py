@@ -6,18 +6,23 @@ some four times an average answer. The provider, which goes on, counts its calls
 how often the provider was asked again although no caller was left, and what the gateway accounts for, once nothing is
 held any more, as a share of the provider's bill.
 
-    uv run python -m bench.killed_at_once [--callers 100] [--seconds 12]
+    uv run python -m bench.killed_at_once [--callers 100] [--seconds 12] [--kept]
+
+With `--kept` streams are asked for by the Responses API, whose responses the provider keeps: it is asked what the lost
+ones have cost, and what is printed as assumed is what is left after that.
 """
 
 import argparse
 import asyncio
 import contextlib
 import hashlib
+import json
 import random
 import tempfile
 import time
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import psutil
@@ -33,9 +38,11 @@ PACE_MS = 20
 BYTES_PER_TOKEN = 4
 DAILY_BUDGET = 50
 QUIET_WITHIN_S = 120.0
+SETTLING_S = 20.0
 NANO = 10**9
 SEED = 7
 CALL = "call"
+MODEL = "gpt-4o-mini"
 PAGE = 200
 
 
@@ -47,23 +54,26 @@ def prompt(chance: random.Random, *, is_stream: bool) -> str:
     return f"{chance.random()} " + "words " * (chance.randint(*PROMPT_BYTES) // 6) + " ".join(words)
 
 
-async def call(session: aiohttp.ClientSession, gateway: Gateway, key: str, number: int) -> None:
+async def call(session: aiohttp.ClientSession, gateway: Gateway, key: str, number: int, *, is_kept: bool) -> None:
     """Ask again and again, until the gateway is gone."""
     chance = random.Random(SEED * 1_000 + number)
     is_stream = number % 2 == 0
     with contextlib.suppress(aiohttp.ClientError, OSError):
         while True:
-            body = {
-                "model": "gpt-4o-mini",
-                "messages": [{"role": "user", "content": prompt(chance, is_stream=is_stream)}],
-                "maxTokens": CAP,
-                "stream": is_stream,
-                "cache": False,
-            }
-            body["metadata"] = {CALL: name_of(body["messages"][0]["content"])}
-            headers = {"Authorization": f"Bearer {key}"}
-            async with session.post(f"{gateway.address}/api/v1/completions/chat", json=body, headers=headers) as answer:
+            text = prompt(chance, is_stream=is_stream)
+            path, body = request(text, is_stream=is_stream, is_kept=is_kept and is_stream)
+            headers = {"Authorization": f"Bearer {key}", "x-gateway-metadata": json.dumps({CALL: name_of(text)})}
+            async with session.post(f"{gateway.address}{path}", json=body, headers=headers) as answer:
                 await answer.read()
+
+
+def request(text: str, *, is_stream: bool, is_kept: bool) -> tuple[str, dict[str, Any]]:
+    """Return the path and the body of a request."""
+    if is_kept:
+        return "/v1/responses", {"model": MODEL, "input": text, "max_output_tokens": CAP, "stream": is_stream}
+    messages = [{"role": "user", "content": text}]
+    body = {"model": MODEL, "messages": messages, "maxTokens": CAP, "stream": is_stream, "cache": False}
+    return "/api/v1/completions/chat", body
 
 
 def name_of(text: str) -> str:
@@ -85,8 +95,11 @@ async def lost_requests(client: Client) -> dict[str, Decimal]:
         before = f"&before={answer['data']['next']}"
 
 
-async def until_quiet(client: Client, provider: RunningProvider) -> tuple[dict[str, Decimal], float]:
-    """Wait until nothing is held and the provider works on nothing. Return the key's budget, and the seconds."""
+async def until_quiet(client: Client, provider: RunningProvider, settling_s: float) -> tuple[dict[str, Decimal], float]:
+    """Wait until nothing is held and the provider works on nothing, and then so long as providers are asked.
+
+    Returns the key's budget, and the seconds until nothing was held.
+    """
     began_s = time.monotonic()
     while True:
         _, answer, _ = await client.call("GET", "/usage/budget")
@@ -94,8 +107,11 @@ async def until_quiet(client: Client, provider: RunningProvider) -> tuple[dict[s
         state = await asyncio.to_thread(provider.state)
         took_s = time.monotonic() - began_s
         if (not budget["held"] and not state["inFlight"]) or took_s > QUIET_WITHIN_S:
-            return budget, took_s
+            break
         await asyncio.sleep(0.2)
+    await asyncio.sleep(settling_s)
+    _, answer, _ = await client.call("GET", "/usage/budget")
+    return answer["data"]["daily"], took_s
 
 
 def kill(gateway: Gateway) -> None:
@@ -109,7 +125,7 @@ def kill(gateway: Gateway) -> None:
     gateway.process.wait()
 
 
-async def measure(callers: int, seconds: float, provider: RunningProvider, folder: Path) -> None:
+async def measure(callers: int, seconds: float, provider: RunningProvider, folder: Path, *, is_kept: bool) -> None:
     """Run the load, kill the gateway, start it again, and print what became of it."""
     env = environment_for(provider)
     gateway = await asyncio.to_thread(Gateway.start, folder / "data", "--workers", "2", env=env)
@@ -120,7 +136,9 @@ async def measure(callers: int, seconds: float, provider: RunningProvider, folde
         settings = {"name": "callers", "dailyBudget": DAILY_BUDGET, "rateLimit": 1_000_000}
         _, issued, _ = await admin.call("POST", "/projects/api-keys", settings)
         key = issued["data"]["apiKey"]
-        asking = [asyncio.create_task(call(session, gateway, key, number)) for number in range(callers)]
+        asking = [
+            asyncio.create_task(call(session, gateway, key, number, is_kept=is_kept)) for number in range(callers)
+        ]
         await asyncio.sleep(seconds)
         in_flight = (await asyncio.to_thread(provider.state))["inFlight"]
         await asyncio.to_thread(kill, gateway)
@@ -129,7 +147,7 @@ async def measure(callers: int, seconds: float, provider: RunningProvider, folde
     gateway = await asyncio.to_thread(Gateway.start, folder / "data", "--workers", "2", env=env)
     async with aiohttp.ClientSession(timeout=timeout) as session:
         client = Client(session, gateway.address, key)
-        budget, quiet_s = await until_quiet(client, provider)
+        budget, quiet_s = await until_quiet(client, provider, SETTLING_S if is_kept else 0.0)
         lost = await lost_requests(client)
     calls, charged = await asyncio.to_thread(lambda: (provider.calls, provider.bill()))
     bill = sum((Decimal(row["nano_usd"]) for row in charged), Decimal(0))
@@ -160,11 +178,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--callers", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=12.0)
+    parser.add_argument("--kept", action="store_true", help="stream by the Responses API")
     arguments = parser.parse_args()
     provider = RunningProvider.start()
     try:
         with tempfile.TemporaryDirectory(prefix="killed-at-once-") as folder:
-            asyncio.run(measure(arguments.callers, arguments.seconds, provider, Path(folder)))
+            asyncio.run(measure(arguments.callers, arguments.seconds, provider, Path(folder), is_kept=arguments.kept))
     finally:
         provider.stop()
 

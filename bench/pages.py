@@ -11,11 +11,14 @@ import asyncio
 import statistics
 import tempfile
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import aiohttp
 import asyncpg
+import psutil
 
+from bench.whole_path import cpu_seconds
 from cli.processes import settings_for_administration
 from tests.support.dashboard import Browser, signed_in
 from tests.support.gateway import Client, Gateway
@@ -127,6 +130,7 @@ async def fill(url: str, project: str, *, usage_rows: int, requests: int) -> Non
     for first in range(0, DAYS, 30):
         last = min(DAYS, first + 30) - 1
         await connection.execute(_DAILY.format(**names), project, projects, KEYS_OF_PROJECT, first, last, timeout=900)
+        print(f"usage of {last + 1} days", flush=True)
     for period, hours, days in (("day", 0, DAYS), ("hour", 23, 8)):
         statement = _ROLLUPS.format(period=period, hours=hours)
         await connection.execute(statement, await _back(connection, days), timeout=1_800)
@@ -148,34 +152,51 @@ async def _back(connection: asyncpg.Connection, days: int) -> object:
 async def measure(gateway: Gateway, key: str) -> None:
     """Load each page and print what it took."""
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
-        print("| page | as | first, ms | median, ms | KiB |\n|---|---|---|---|---|")
+        up = psutil.Process(gateway.process.pid)
+        print(
+            "| page | as | first, ms | median, ms | CPU API, ms | CPU PostgreSQL, ms | KiB |\n"
+            "|---|---|---|---|---|---|---|"
+        )
         admin, operator = await signed_in(gateway, session, key), await signed_in(gateway, session)
         for path in PAGES:
             for name, browser in (("operator", operator), ("admin", admin)):
                 asked = path
                 if path == "REQUEST":
                     asked = f"/requests/req_0{1_000_000_123:025d}"
-                print(await _row(asked, name, browser), flush=True)
+                print(await _row(asked, name, browser, up), flush=True)
         client = Client(session, gateway.address, key)
         for path in API:
-            took = []
-            for _ in range(LOADS):
-                began_s = time.perf_counter()
-                status, _, _ = await client.call("GET", path)
-                took.append((time.perf_counter() - began_s) * 1_000)
-            print(f"| {path} | API | {took[0]:.0f} | {statistics.median(took[1:]):.1f} | {status} |", flush=True)
+
+            async def ask(path: str = path) -> None:
+                assert (await client.call("GET", path))[0] == 200
+
+            print(f"| {path} | API | {await _taken(ask, up)} | |", flush=True)
 
 
-async def _row(path: str, name: str, browser: Browser) -> str:
+async def _row(path: str, name: str, browser: Browser, up: psutil.Process) -> str:
+    texts: list[str] = []
+
+    async def load() -> None:
+        status, text, _ = await browser.get(path)
+        assert status in (200, 404), text
+        texts.append(text)
+
+    return f"| {path} | {name} | {await _taken(load, up)} | {len(texts[-1]) / 1024:.0f} |"
+
+
+async def _taken(load: Callable[[], Awaitable[None]], up: psutil.Process) -> str:
+    """Load several times: the first, the median of the others, and the CPU of the API and of PostgreSQL for each."""
     took: list[float] = []
-    text = ""
+    before = cpu_seconds(up)
     for _ in range(LOADS):
         began_s = time.perf_counter()
-        status, text, _ = await browser.get(path)
+        await load()
         took.append((time.perf_counter() - began_s) * 1_000)
-        assert status in (200, 404), text
-    note = "" if status == 200 else f" ({status})"
-    return f"| {path}{note} | {name} | {took[0]:.0f} | {statistics.median(took[1:]):.0f} | {len(text) / 1024:.0f} |"
+        if len(took) == 1:
+            before = cpu_seconds(up)
+    used = cpu_seconds(up)
+    api, database = ((used[name] - before[name]) / (LOADS - 1) * 1_000 for name in ("api", "postgresql"))
+    return f"{took[0]:.0f} | {statistics.median(took[1:]):.0f} | {api:.0f} | {database:.0f}"
 
 
 def main() -> None:

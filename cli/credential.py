@@ -1,22 +1,17 @@
 """`gateway credential`: add, list, change and remove further credentials of a provider."""
 
-import os
 from pathlib import Path
 
 import click
-import msgspec
 
 from api.native.credentials import CredentialChangeBody, NewCredentialBody
 from cli.admin_session import DATA_DIR, AdminSession, run_in_session
-from cli.processes import fail
+from cli.given import checked, key_in, of_project
 from cli.terminal import show
-from domain.decoding import invalid
 
 _PROVIDER = click.option("--provider", required=True, help="The provider: openai, anthropic, or one that was added.")
 _KEY = "Environment variable with the provider's API key."
-_PROJECT = click.option(
-    "--project", help="Id of a project: the credential is of this project's provider. [default: of the installation's]"
-)
+_PROJECT = of_project("the credential is of this project's provider", "of the installation's")
 
 
 @click.group()
@@ -35,11 +30,7 @@ def add_credential(
     name: str, provider: str, key_env: str, weight: int, project: str | None, data_dir: Path | None
 ) -> None:
     """Add a credential with the name NAME."""
-    given = {"name": name, "apiKey": _key(key_env), "weight": weight}
-    try:
-        body = msgspec.convert(given, NewCredentialBody)
-    except msgspec.ValidationError as error:
-        fail(invalid(error).message)
+    body = checked({"name": name, "apiKey": key_in(key_env), "weight": weight}, NewCredentialBody)
 
     async def run(session: AdminSession) -> None:
         owner = await session.owner(project)
@@ -77,16 +68,13 @@ def change_credential(
     name: str, provider: str, key_env: str | None, weight: int | None, project: str | None, data_dir: Path | None
 ) -> None:
     """Replace the key of the credential NAME, or change its weight."""
-    given = {"apiKey": _key(key_env) if key_env is not None else None, "weight": weight}
-    try:
-        msgspec.convert({field: value for field, value in given.items() if value is not None}, CredentialChangeBody)
-    except msgspec.ValidationError as error:
-        fail(invalid(error).message)
+    key = key_in(key_env) if key_env is not None else None
+    given = {"apiKey": key, "weight": weight}
+    checked({field: value for field, value in given.items() if value is not None}, CredentialChangeBody)
 
     async def run(session: AdminSession) -> None:
         owner = await session.owner(project)
         async with session.credential_admin() as credentials:
-            key = _key(key_env) if key_env is not None else None
             await credentials.change(owner, provider, name, key=key, weight=weight)
         show(f"changed {name} of {provider}")
 
@@ -108,10 +96,3 @@ def remove_credential(name: str, provider: str, project: str | None, data_dir: P
         show(f"removed {name} of {provider}")
 
     run_in_session(data_dir, run)
-
-
-def _key(variable: str) -> str:
-    key = os.environ.get(variable)
-    if not key:
-        fail(f"the environment variable {variable} is not set")
-    return key

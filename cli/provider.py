@@ -1,25 +1,21 @@
 """`gateway provider`: add, list and remove providers by configuration, and show how the providers answer."""
 
-import os
 from pathlib import Path
 from typing import get_args
 
 import click
-import msgspec
 
 from api.native.providers import NewProviderBody
 from api.provider_health import CircuitHealth
 from cli.admin_session import DATA_DIR, AdminSession, run_in_session
+from cli.given import checked, key_in, of_project
 from cli.processes import fail
 from cli.terminal import show
-from domain.decoding import invalid
 from domain.errors import InvalidRequest
 from domain.events import INSTALLATION
 from domain.routing import NamedKind
 
-_PROJECT = click.option(
-    "--project", help="Id of a project: the provider is for this project only. [default: for all projects]"
-)
+_PROJECT = of_project("the provider is for this project only", "for all projects")
 
 
 @click.group()
@@ -56,24 +52,17 @@ def add_provider(
     data_dir: Path | None,
 ) -> None:
     """Add a provider with the name NAME. Callers use its models as NAME/model."""
-    key = os.environ.get(key_env)
-    if not key:
-        fail(f"the environment variable {key_env} is not set")
+    given = {
+        "name": name,
+        "kind": kind,
+        "baseUrl": base_url,
+        "apiKey": key_in(key_env),
+        "models": models or None,
+        "replacesBuiltin": replaces_builtin,
+    }
+    body = checked(given, NewProviderBody)
     try:
-        body = msgspec.convert(
-            {
-                "name": name,
-                "kind": kind,
-                "baseUrl": base_url,
-                "apiKey": key,
-                "models": models or None,
-                "replacesBuiltin": replaces_builtin,
-            },
-            NewProviderBody,
-        )
         provider = body.provider()
-    except msgspec.ValidationError as error:
-        fail(invalid(error).message)
     except InvalidRequest as error:
         fail(error.message)
 

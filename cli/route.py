@@ -8,16 +8,14 @@ import msgspec
 
 from api.native.routes import NewRouteBody, route_out, settings_of
 from cli.admin_session import DATA_DIR, AdminSession, run_in_session
+from cli.given import checked, of_project
 from cli.processes import fail
 from cli.terminal import show, show_json
-from domain.decoding import invalid
 from domain.errors import InvalidRequest
 from domain.routes import FailoverCause, RouteTarget
 
 NEXT_GROUP = "then"
-_PROJECT = click.option(
-    "--project", help="Id of a project: the route is for this project only. [default: for all projects]"
-)
+_PROJECT = of_project("the route is for this project only", "for all projects")
 _TARGET_FIELDS = ("weight", "timeoutS", "firstByteTimeoutS", "idleTimeoutS", "credential")
 
 
@@ -59,9 +57,7 @@ def set_route(
     if attempts is not None:
         given["attempts"] = attempts
     try:
-        settings = settings_of(msgspec.convert(given, NewRouteBody, strict=False))
-    except msgspec.ValidationError as error:
-        fail(invalid(error).message)
+        settings = settings_of(checked(given, NewRouteBody, strict=False))
     except InvalidRequest as error:
         fail(error.message)
 

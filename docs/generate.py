@@ -47,7 +47,7 @@ def _settings() -> str:
     ]
     files = ", ".join(f"`{says.file_name}`" for says in (one.variable for one in SETTINGS) if says.file_name)
     lines = [*_SETTINGS_TABLE, *rows, "", f"A secret can stand in a file whose path another variable has: {files}."]
-    return _page("Settings", "infra/settings.py", lines)
+    return _page("Settings", "infra/settings/", lines)
 
 
 def _events() -> str:

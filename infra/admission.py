@@ -249,14 +249,16 @@ class Admission:
         """
         return await self._batcher.submit(request)
 
-    async def drop(self, request_id: str) -> bool:
-        """Drop an attempt that no worker has claimed, of a request that goes on without it or was never accepted.
+    async def drop(self, request_ids: Sequence[str]) -> set[str]:
+        """Drop attempts that no worker has claimed, of requests that were never accepted. Returns those requests.
 
-        False: it is claimed, or there is none.
+        Raises:
+            Unavailable: the database is away.
+
         """
         async with database_errors():
-            rows = await self._pool.fetch(_DROP, [request_id])
-        return bool(rows)
+            rows = await self._pool.fetch(_DROP, request_ids)
+        return {row[0] for row in rows}
 
     async def is_in_flight(self, request_id: str) -> bool:
         """Return True if an attempt of the request is in flight, or its outcome is not counted yet."""
@@ -347,8 +349,7 @@ class Admission:
 
     async def _take_back(self) -> None:
         """Drop admissions that may have been committed: no job was published for them, so no worker has them."""
-        async with database_errors():
-            await self._pool.execute(_DROP, self._unsure)
+        await self.drop(self._unsure)
         self._unsure.clear()
 
     async def _decide(self, requests: Sequence[AdmissionRequest]) -> Sequence[AdmissionDecision]:

@@ -4,6 +4,7 @@ Used for every statement whose cost is the round trip and the commit rather than
 """
 
 import asyncio
+import contextvars
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -33,6 +34,8 @@ class Batcher(Generic[Item, Result]):
         the items then run again one by one, and only the bad one fails.
         """
         self._run = run
+        self._context = contextvars.copy_context()
+        """Of no request: the batches outlive the one that brings the first item, and their lines are not about it."""
         self.name = name
         self.on_batch: Callable[[int, float], None] | None = None
         """Called after each batch with its number of items and the seconds that it took."""
@@ -59,7 +62,7 @@ class Batcher(Generic[Item, Result]):
         future: asyncio.Future[Result] = loop.create_future()
         self._waiting.append((item, future))
         if self._worker is None or self._worker.done():
-            self._worker = loop.create_task(self._work(), name=f"batches of {self.name}")
+            self._worker = loop.create_task(self._work(), name=f"batches of {self.name}", context=self._context)
         elif self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
         return await future

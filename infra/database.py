@@ -25,6 +25,8 @@ HOT_COMMAND_TIMEOUT_S = 10.0
 """The limit for a statement that every request runs, and that takes milliseconds."""
 ACQUIRE_TIMEOUT_S = 10.0
 """The limit for getting a connection from a pool, and for returning it."""
+BRIEF_RELEASE_S = 1.0
+"""The limit for returning one after a look, which tells nobody that what it asked for was done."""
 CLOSE_TIMEOUT_S = 5.0
 POOL_MAX_CONNECTIONS = 8
 MAX_QUERIES = 50_000
@@ -141,6 +143,24 @@ async def _open_pool(database_url: str, *, name: str, size: int, command_timeout
         command_timeout=command_timeout_s,
         server_settings=_server_settings(name, hot=False),
     )
+
+
+@asynccontextmanager
+async def brief(pool: Pool, timeout_s: float) -> AsyncIterator[Connection]:
+    """A connection for a look that takes `timeout_s` at most, and is given up a moment later if the server hangs.
+
+    When a statement is cancelled, a pool waits for the server's word on that, else for as long as for a connection.
+
+    Raises:
+        TimeoutError: no connection was free, or the look took too long.
+
+    """
+    async with asyncio.timeout(timeout_s):
+        connection = await pool.acquire()
+        try:
+            yield connection
+        finally:
+            await pool.release(connection, timeout=BRIEF_RELEASE_S)
 
 
 class OutcomeUnknown(Unavailable):

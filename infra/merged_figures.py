@@ -12,8 +12,8 @@ from pathlib import Path
 
 import aiohttp
 
-PAGE_TIMEOUT_S = 5.0
-"""A process answers later only if it hangs: it waits no longer for its servers."""
+PAGE_TIMEOUT_S = 8.0
+"""Less than Prometheus waits by itself. A process waits less for its servers: it answers later only if it hangs."""
 MAX_PAGE_BYTES = 32 * 1024 * 1024
 SUFFIX = ".sock"
 _HELP_OR_TYPE = re.compile(r"# (?:HELP|TYPE) (\S+)")

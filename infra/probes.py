@@ -4,7 +4,6 @@ the processes. Whoever reaches that address may read them, or who has the metric
 On a Unix socket it serves them to the processes of the same user, who need no token (`infra/merged_figures.py`).
 """
 
-import asyncio
 import hmac
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from msgspec import Struct
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from domain.errors import Unavailable
-from infra.database import Pool, database_errors
+from infra.database import Pool, brief, database_errors
 from infra.settings import Settings
 
 MAX_HEADER_BYTES = 8_192
@@ -147,8 +146,8 @@ class Probes:
 async def state_of(pool: Pool) -> Literal["ok", "away"]:
     """Ask PostgreSQL for a sign of life. One that hangs is away."""
     try:
-        async with database_errors(), asyncio.timeout(LOOK_TIMEOUT_S):
-            await pool.fetchval("SELECT 1")
+        async with database_errors(), brief(pool, LOOK_TIMEOUT_S) as connection:
+            await connection.fetchval("SELECT 1")
     except Unavailable:  # which `database_errors` makes of the timeout, too
         return "away"
     return "ok"

@@ -1,16 +1,53 @@
-"""Runs reads that are composed with SQLAlchemy Core on asyncpg's own pool: no engine and no session of its own."""
+"""Runs reads that are composed with SQLAlchemy Core on asyncpg's own pool: no engine and no session of its own.
 
+A statement is compiled once for each of its forms: those that differ in their values alone have the same text. An
+engine would keep texts in the same way (SQLAlchemy's documentation, "SQL Compilation Caching").
+"""
+
+from functools import lru_cache
 from typing import Any
 
 import asyncpg
-from sqlalchemy import Select
+from sqlalchemy import ColumnElement, Select, any_, literal
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql.asyncpg import dialect
+from sqlalchemy.sql.cache_key import CacheKey
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.types import Text
 
 from infra.database import Pool, database_errors
 
+MAX_FORMS = 500
 _DIALECT = dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's
-_OPTIONS = {"render_postcompile": True}
-"""Each value of a list becomes an argument of its own."""
+
+
+class _Form:
+    """A statement without its values, as a key."""
+
+    def __init__(self, statement: Select[Any], key: CacheKey) -> None:
+        self.statement = statement
+        self.key = key
+        self._hash = hash(key.key)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Form) and self.key.key == other.key.key
+
+
+@lru_cache(MAX_FORMS)
+def _text_of(form: _Form) -> SQLCompiler:
+    return _DIALECT.statement_compiler(_DIALECT, form.statement, cache_key=form.key)
+
+
+def compiled(statement: Select[Any]) -> tuple[str, list[Any]]:
+    """Return a statement's text for PostgreSQL, and its arguments in the order of their numbers."""
+    key = statement._generate_cache_key()  # noqa: SLF001 - as an engine does
+    assert key is not None, "a statement of parts that all have a form"
+    made = _text_of(_Form(statement, key))
+    parameters = made.construct_params(extracted_parameters=key.bindparams)
+    return made.string, [parameters[name] for name in made.positiontup or ()]
 
 
 async def fetch(pool: Pool, statement: Select[Any]) -> list[asyncpg.Record]:
@@ -32,7 +69,6 @@ async def fetch_one(pool: Pool, statement: Select[Any]) -> asyncpg.Record | None
     return rows[0] if rows else None
 
 
-def compiled(statement: Select[Any]) -> tuple[str, list[Any]]:
-    """Return a statement's text for PostgreSQL, and its arguments in the order of their numbers."""
-    made = statement.compile(dialect=_DIALECT, compile_kwargs=_OPTIONS)
-    return str(made), [made.params[name] for name in made.positiontup or ()]
+def is_one_of(column: ColumnElement[str], values: list[str]) -> ColumnElement[bool]:
+    """True if a column has one of these values. One argument, however many there are."""
+    return column == any_(literal(values, ARRAY(Text)))

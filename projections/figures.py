@@ -143,6 +143,8 @@ class LogFigures:
 
     def _reconciled(self, event: CostReconciled) -> None:
         labels = self._models.of(event.provider, event.upstream_model)
+        if event.usage is not None:
+            self._add_tokens(labels, event.usage)
         self._add_usd(self._cost, labels, event.cost_nano_usd)
         self._add_usd(self._settled, labels[:1], event.replaces_assumed_nano_usd)
 

@@ -148,17 +148,30 @@ async def project(pool: Pool, project_id: str) -> ProjectRecord | None:
     return ProjectRecord(**row, provider_hints={hint["provider"]: hint["hint"] for hint in hints})
 
 
-async def projects(pool: Pool) -> list[ProjectRecord]:
-    """Return every project, oldest first, with the hints of its provider keys."""
+async def projects(
+    pool: Pool, *, search: str | None = None, before: str | None = None, limit: int | None = None
+) -> list[ProjectRecord]:
+    """Return the newest projects, oldest of them first, with the hints of their provider keys.
+
+    `search`: a part of the name, or the id; `before`: older than the project with this id; None: all.
+    """
     async with database_errors():
-        rows = await pool.fetch(_PROJECT + "ORDER BY project_id")
+        rows = await pool.fetch(
+            _PROJECT + "WHERE ($1::text IS NULL OR strpos(lower(name), lower($1)) > 0 OR project_id = $1) "
+            "AND ($2::text IS NULL OR project_id < $2) ORDER BY project_id DESC LIMIT $3",
+            search,
+            before,
+            limit,
+        )
         hints = await pool.fetch(
-            "SELECT project_id, provider, hint FROM provider_keys WHERE name = $1", DEFAULT_CREDENTIAL
+            "SELECT project_id, provider, hint FROM provider_keys WHERE name = $1 AND project_id = ANY ($2)",
+            DEFAULT_CREDENTIAL,
+            [row["project_id"] for row in rows],
         )
     hints_of: defaultdict[str, dict[str, str]] = defaultdict(dict)
     for hint in hints:
         hints_of[hint["project_id"]][hint["provider"]] = hint["hint"]
-    return [ProjectRecord(**row, provider_hints=hints_of[row["project_id"]]) for row in rows]
+    return [ProjectRecord(**row, provider_hints=hints_of[row["project_id"]]) for row in reversed(rows)]
 
 
 def _record(row: asyncpg.Record) -> KeyRecord:

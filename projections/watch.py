@@ -1,6 +1,5 @@
 """What a projector says of itself to those that watch it: whether it folds while it leads, and does its chores."""
 
-import asyncio
 import functools
 import time
 from collections.abc import Awaitable, Callable
@@ -10,7 +9,7 @@ from prometheus_client import generate_latest
 
 from domain.errors import Unavailable
 from infra.broker import Broker
-from infra.database import Pool
+from infra.database import Connection, Pool, brief, database_errors
 from infra.probes import LOOK_TIMEOUT_S, Report, state_of
 from projections.figures import FullBudgets, ProjectorFigures, full_budgets, holds
 from projections.freshness import lags
@@ -105,15 +104,17 @@ class Watch:
     async def _show_database(self) -> bool:
         """Take the figures of the database. False: it may have gone away since it was looked at."""
         try:
-            async with asyncio.timeout(LOOK_TIMEOUT_S):
-                self._figures.show(await lags(self._pool), await holds(self._pool), await self._full_budgets())
-        except (Unavailable, TimeoutError):
+            async with database_errors(), brief(self._pool, LOOK_TIMEOUT_S) as connection:
+                self._figures.show(
+                    await lags(connection), await holds(connection), await self._full_budgets(connection)
+                )
+        except Unavailable:
             return False
         return True
 
-    async def _full_budgets(self) -> FullBudgets:
+    async def _full_budgets(self, connection: Connection) -> FullBudgets:
         """How full budgets are, or were a moment ago: the question reads every window."""
         now_s = self._now_s()
         if self._budgets is None or now_s - self._budgets_at_s > BUDGETS_INTERVAL_S:
-            self._budgets, self._budgets_at_s = await full_budgets(self._pool, datetime.now(UTC)), now_s
+            self._budgets, self._budgets_at_s = await full_budgets(connection, datetime.now(UTC)), now_s
         return self._budgets

@@ -69,13 +69,21 @@ class Settlements:
         self._waiting.append(_Waiting(job, lost, time.monotonic() + WAITS_S[0]))
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Ask when it is time to, until `stop`."""
-        while not stop.is_set():
+        """Ask when it is time to, until `stop`: then no provider is waited for any more."""
+        asking, stopping = asyncio.create_task(self._ask()), asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait((asking, stopping), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (asking, stopping):
+                task.cancel()
+            await asyncio.gather(asking, stopping, return_exceptions=True)
+        if not asking.cancelled():
+            asking.result()  # why it ended
+
+    async def _ask(self) -> None:
+        while True:
             await self.settle(time.monotonic())
-            try:
-                await asyncio.wait_for(stop.wait(), LOOK_INTERVAL_S)
-            except TimeoutError:
-                continue
+            await asyncio.sleep(LOOK_INTERVAL_S)
 
     async def settle(self, now_s: float) -> None:
         """Ask for what is due, a few at a time."""

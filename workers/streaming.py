@@ -127,7 +127,7 @@ class StreamedAttempts:
             ctx.job,
             ctx.claim,
             relay.reader,
-            is_kept=codec is not None and codec.keeps_response(ctx.prepared.content),
+            is_kept=codec is not None and ctx.job.is_passthrough and codec.keeps_response(ctx.prepared.content),
             credential=credential.name if credential is not None else None,
         )
 

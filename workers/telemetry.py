@@ -211,6 +211,19 @@ class _AttemptWatch:
         if self._usage is None and self._error_type is None:
             self._error_type = names.call_error_type(error)
 
+    def _outcome(self, first_s: float | None) -> dict[str, Value]:
+        """What the call has come to, in the attributes of its span."""
+        attributes: dict[str, Value] = {}
+        if self._response_model is not None:
+            attributes[names.RESPONSE_MODEL] = self._response_model
+        if first_s is not None:
+            attributes[names.TIME_TO_FIRST_CHUNK] = first_s
+        if self._usage is not None and self._operation in (*names.INFERENCE, names.EMBEDDINGS):
+            attributes |= _usage_attributes(self._usage, self._conventions)
+        if self._cost is not None:
+            attributes |= _cost_attributes(self._cost)
+        return attributes
+
     def _cut(self, content: bytes) -> str:
         return content[: self._content_bytes].decode("utf-8", "ignore")
 
@@ -221,14 +234,8 @@ class _AttemptWatch:
             return
         ended_ns = max(self._began_ns, self._ended_ns or time.time_ns())
         first_s = (self._first_ns - self._began_ns) / 1e9 if self._first_ns is not None else None
-        if self._response_model is not None:
-            span.set_attribute(names.RESPONSE_MODEL, self._response_model)
-        if first_s is not None:
-            span.set_attribute(names.TIME_TO_FIRST_CHUNK, first_s)
-        if self._usage is not None and self._operation in (*names.INFERENCE, names.EMBEDDINGS):
-            span.set_attributes(_usage_attributes(self._usage, self._conventions))
-        if self._cost is not None:
-            span.set_attributes(_cost_attributes(self._cost))
+        if span.is_recording():
+            span.set_attributes(self._outcome(first_s))
         if self._error_type is not None:
             _fail(span, self._error_type)
         span.end(ended_ns)
@@ -238,7 +245,6 @@ class _AttemptWatch:
                 operation=self._operation,
                 provider=identity.provider,
                 model=identity.upstream_model,
-                response_model=self._response_model,
                 error_type=self._error_type,
                 duration_s=(ended_ns - self._began_ns) / 1e9,
                 first_chunk_s=first_s,

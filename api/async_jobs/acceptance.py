@@ -63,7 +63,10 @@ async def accept(services: Services, caller: Caller, new: NewJob, claim: Claim |
         RateLimited: the project has as many jobs as it may.
 
     """
-    model = await check(services, caller, new.content, new_id("req"))
+    try:
+        model = await check(services, caller, new.content, new_id("req"))
+    except InvalidRequest as error:
+        raise InvalidRequest(f"`request`: {error.message}", field=error.field or "request") from None
     async with _room(services, caller, 1) as accepting:
         now = datetime.now(UTC)
         deadline = now + timedelta(seconds=services.settings.job_timeout_s)

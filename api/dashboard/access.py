@@ -99,7 +99,11 @@ _STRICT: Literal["strict"] = "strict"
 
 
 def _cookie_name(request: HttpRequest) -> str:
-    return SECURE_COOKIE if _is_secure(request) else COOKIE
+    """Ports share a host's cookies: on one machine each gateway has a name of its own."""
+    if _is_secure(request):
+        return SECURE_COOKIE
+    port = request.headers.get("host", "").rpartition(":")[2]
+    return f"{COOKIE}-{port}" if port.isascii() and port.isdigit() else COOKIE
 
 
 def _is_secure(request: HttpRequest) -> bool:

@@ -19,6 +19,7 @@ from api.dashboard.assets import address_of
 from api.dashboard.navigation import NavigationEntry, shown_to
 from api.dashboard.viewer import Viewer
 from api.requests import HttpRequest
+from api.vendors.paths import HOME_PATH
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -86,6 +87,7 @@ def page(
             "title": title,
             "viewer": viewer,
             "navigation": shown_to(viewer, entries),
+            "home": HOME_PATH,
             "path": request.scope["raw_path"].decode("latin-1").partition("?")[0],
             "now": datetime.now(UTC),
             **shown,

@@ -1,7 +1,7 @@
 """Charts of usage over time, from the lines of a report. Times without usage are shown as such."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,7 +12,7 @@ from api.dashboard.usage_metrics import Column, Metric
 from projections.reports.figures import Figures
 from projections.reports.scope import Window
 from projections.reports.sources import day_or_hour
-from projections.reports.usage import UsageReport
+from projections.reports.usage import UsageLine, UsageReport
 
 MAX_SERIES = 6
 MAX_POINTS = 400
@@ -20,11 +20,11 @@ _STEPS = {"day": timedelta(days=1), "hour": timedelta(hours=1)}
 _DURATIONS = "ms"
 
 
-def chart_over_time(report: UsageReport, metric: Metric, time: str, window: Window, label: str) -> Chart:
-    """The columns of a metric that have its unit, over time. `report` is grouped by time alone."""
+def chart_over_time(lines: Sequence[UsageLine], metric: Metric, time: str, window: Window, label: str) -> Chart:
+    """The columns of a metric that have its unit, over time. `lines` are grouped by time alone."""
     unit = metric.first.unit
     columns = [column for column in metric.columns if column.unit == unit]
-    found = {line.group[time]: line for line in report.lines}
+    found = {line.group[time]: line for line in lines}
     points = [
         ChartPoint(at=at, label=_label(at, time), values=tuple(_of(column, found.get(shown)) for column in columns))
         for at, shown in _times(window, time)

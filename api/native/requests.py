@@ -11,13 +11,14 @@ from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
 from api.authentication import Caller
-from api.guards import requires_key_or_operator
+from api.guards import requires_key, requires_key_or_operator
 from api.native.envelope import Success
 from api.native.openapi import KEY_OR_MASTER_KEY
 from api.native.validation import declared_query
 from api.report_scope import DOLLARS_PATTERN, METADATA_PATTERN, asked_dollars, asked_metadata, visible_scope
 from api.requests import HttpRequest, id_in_path, in_utc
 from api.services import Services
+from api.stored_answers import stored_answer
 from domain.errors import InvalidRequest, NotFound
 from domain.events import StoredEvent, request_stream
 from projections.freshness import wait_until_folded
@@ -73,6 +74,15 @@ class RequestDetailOut(RequestView, frozen=True, kw_only=True, rename="camel"):
     charges: list[Charge]
     """What it cost, line by line: of each attempt that was charged."""
     events: list[Any]
+
+
+class AnswerOut(Struct, kw_only=True, rename="camel"):
+    """A stored answer."""
+
+    request_id: str
+    bytes: int
+    body: str
+    """As it is stored: JSON of the dialect in which it was asked for."""
 
 
 class RequestPageOut(Struct, kw_only=True):
@@ -150,7 +160,28 @@ async def get_one_request(
     )
 
 
-HANDLERS = (list_requests, get_one_request)
+@get(
+    "/requests/{request_id:str}/answer",
+    summary="The answer of a request, if it is stored",
+    operation_id="ApiV1RequestsRequestIdAnswer",
+    guards=[requires_key],
+)
+async def get_answer(
+    request_id: FromPath[str], caller: NamedDependency[Caller], services: NamedDependency[Services]
+) -> Success[AnswerOut]:
+    """Show an answer to its own project's keys, a member's to its own key: as long as the cache, or a job, keeps it."""
+    scope = visible_scope(caller, None, None)
+    await wait_until_folded(services.pool, "requests", project_id=caller.project_id)
+    if await get_request(services.pool, scope, id_in_path(request_id)) is None:
+        raise NotFound("there is no such request here")
+    events = await services.log.read_stream(request_stream(request_id))
+    body = await stored_answer(services, caller.project_id, events)
+    if body is None:
+        raise NotFound("the answer of this request is not stored")
+    return Success(data=AnswerOut(request_id=request_id, bytes=len(body), body=body.decode(errors="replace")))
+
+
+HANDLERS = (list_requests, get_one_request, get_answer)
 
 
 def _caller(request: HttpRequest) -> Caller | None:

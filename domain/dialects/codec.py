@@ -339,7 +339,7 @@ class Codec:
     def keeps_response(self, content: bytes) -> bool:
         """True if a provider keeps the response to this request, and can be asked for it by `kept_path`.
 
-        Such a response is read by `meter_response`.
+        Such a response is read by `meter_response`. What the gateway itself writes asks for none to be kept.
         """
         return False
 

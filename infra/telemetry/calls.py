@@ -1,5 +1,8 @@
 """The figures of finished calls to providers, under the names of each convention that is followed.
 
+Callers and providers choose names of models: those that have series of their own are bounded as they are for Prometheus
+(`infra/figures.py`), and the model that a provider says it answered with is in spans alone.
+
 Imported only if the telemetry is on.
 """
 
@@ -10,6 +13,7 @@ from opentelemetry.metrics import Counter, Histogram, Meter
 
 from domain.money import NanoUsd, to_usd
 from domain.tokens import TokenUsage
+from infra.figures import ModelLabels
 from infra.telemetry import names
 from infra.telemetry.names import CallMetrics, Convention, TokenCounter
 
@@ -23,7 +27,6 @@ class FinishedCall(Struct, frozen=True, kw_only=True):
     """As the conventions name it."""
     provider: str
     model: str
-    response_model: str | None
     error_type: str | None
     """None: it was answered."""
     duration_s: float
@@ -42,6 +45,7 @@ class CallFigures:
     def __init__(self, meter: Meter, conventions: Sequence[Convention]) -> None:
         self._conventions = conventions
         self._meter = meter
+        self._labels = ModelLabels()
         self._histograms: dict[str, Histogram] = {}
         self._counters: dict[str, Counter] = {}
         self._cost = meter.create_counter(names.COST, names.USD, "What providers charge, by the gateway's books.")
@@ -52,9 +56,11 @@ class CallFigures:
     def ended(self, call: FinishedCall) -> None:
         """Count a call. A name that several conventions share is counted once."""
         recorded: set[str] = set()
+        labelled = self._labels.answered if call.error_type is None else self._labels.of
+        provider, model = labelled(call.provider, call.model)
         for convention in self._conventions:
             metrics = convention.of(call.operation)
-            attributes = _attributes(call, convention)
+            attributes = _attributes(call.operation, provider, model, convention)
             with_error = attributes if call.error_type is None else attributes | {names.ERROR_TYPE: call.error_type}
             if metrics.duration not in recorded:
                 recorded.add(metrics.duration)
@@ -63,7 +69,7 @@ class CallFigures:
                 self._seconds(metrics.first_chunk).record(call.first_chunk_s, attributes)
             self._count_tokens(metrics, call.usage, attributes)
         if call.is_charged:
-            attributes = _attributes(call, names.LATEST)
+            attributes = _attributes(call.operation, provider, model, names.LATEST)
             if call.cost_nano_usd is None:
                 self._unknown_cost.add(1, attributes)
             else:
@@ -111,14 +117,12 @@ class CallFigures:
         return self._counters[name]
 
 
-def _attributes(call: FinishedCall, convention: Convention) -> _Attributes:
+def _attributes(operation: str, provider: str, model: str, convention: Convention) -> _Attributes:
     attributes: _Attributes = {
-        names.OPERATION: call.operation,
-        names.PROVIDER: call.provider,
-        names.REQUEST_MODEL: call.model,
+        names.OPERATION: operation,
+        names.PROVIDER: provider,
+        names.REQUEST_MODEL: model,
     }
-    if call.response_model is not None:
-        attributes[names.RESPONSE_MODEL] = call.response_model
     if convention.names_system:
-        attributes[names.SYSTEM] = call.provider
+        attributes[names.SYSTEM] = provider
     return attributes

@@ -5,11 +5,13 @@ OpenTelemetry sends nothing by it.
 """
 
 import asyncio
+import difflib
 import importlib.metadata
 import logging
 import os
 import socket
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Protocol
 
@@ -19,6 +21,7 @@ from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExport
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter as HttpMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpSpanExporter
 from opentelemetry.metrics import Meter, NoOpMeter
+from opentelemetry.sdk import environment_variables
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricExporter, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
@@ -27,6 +30,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace import NoOpTracer, Tracer
 
 from infra.logging import OneLineAnOutage
+from infra.settings import VARIABLE_NAMES
 from infra.telemetry.names import SCOPE, conventions_of
 from infra.telemetry.settings import SignalSettings, TelemetrySettings
 
@@ -34,6 +38,8 @@ FLUSH_TIMEOUT_S = 3.0
 """What a process that stops waits for its last spans and figures to be taken."""
 MAX_WAITING_SPANS = 8_192
 """Beyond that, the oldest that wait are dropped: some 20 MB. `OTEL_BSP_MAX_QUEUE_SIZE` says otherwise."""
+MISSPELT = 0.93
+"""So alike are a variable and what was meant by it: a letter or two differ."""
 _QUEUE_SIZE_VARIABLE = "OTEL_BSP_MAX_QUEUE_SIZE"
 _TALKATIVE = (
     "opentelemetry.exporter.otlp.proto.grpc.exporter",
@@ -61,6 +67,8 @@ class Telemetry:
         """
         for name in _TALKATIVE:
             logging.getLogger(name).addFilter(OneLineAnOutage())
+        for name, near in misspelt(os.environ).items():
+            log.warning("otel_variable_unknown", name=name, near=near)
         resource = _resource(settings.service_name, process)
         self.conventions = conventions_of(settings.opt_in)
         self.content_bytes = settings.content_bytes
@@ -95,6 +103,17 @@ class Telemetry:
                     await left.acquire()
         except TimeoutError:
             log.warning("telemetry_lost", waited_s=FLUSH_TIMEOUT_S)
+
+
+def misspelt(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that are almost one of the SDK's, and what that is. Others may be of other programs."""
+    known = {
+        text for text in vars(environment_variables).values() if isinstance(text, str) and text.startswith("OTEL_")
+    }
+    known |= VARIABLE_NAMES
+    unknown = [name for name in environ if name.startswith("OTEL_") and name not in known]
+    near = {name: difflib.get_close_matches(name, known, n=1, cutoff=MISSPELT) for name in unknown}
+    return {name: found[0] for name, found in near.items() if found}
 
 
 def _resource(service_name: str, process: str) -> Resource:

@@ -1,4 +1,4 @@
-"""Where the telemetry goes, and what it may have. Read from the environment by `infra/settings.py`."""
+"""Where the telemetry goes, and what it may have. Read from the environment by `infra/settings/`."""
 
 from collections.abc import Mapping
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from sqlalchemy import select
 
 from infra.database import Pool
-from infra.statements import fetch, fetch_one
+from infra.statements import fetch, fetch_one, is_one_of
 from projections.attributes import METADATA_PREFIX, NAMES
 from projections.reports.scope import Window
 from projections.reports.tables import api_keys, projects, usage_attribute_values
@@ -27,10 +27,10 @@ async def labels_of(pool: Pool, *, keys: Iterable[str] = (), project_ids: Iterab
     rows = []
     if of_keys:
         name = api_keys.c.settings["name"].astext
-        rows += await fetch(pool, select(api_keys.c.key_id, name).where(api_keys.c.key_id.in_(of_keys)))
+        rows += await fetch(pool, select(api_keys.c.key_id, name).where(is_one_of(api_keys.c.key_id, of_keys)))
     if of_projects:
         c = projects.c
-        rows += await fetch(pool, select(c.project_id, c.name).where(c.project_id.in_(of_projects)))
+        rows += await fetch(pool, select(c.project_id, c.name).where(is_one_of(c.project_id, of_projects)))
     return {row[0]: row[1] for row in rows}
 
 

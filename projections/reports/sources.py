@@ -10,7 +10,7 @@ from datetime import date, datetime
 from typing import Any, TypeAlias
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, FromClause, Numeric, Select, and_, cast, func, literal_column, select, true
+from sqlalchemy import ColumnElement, FromClause, Select, and_, cast, func, literal_column, select, true
 from sqlalchemy.types import BigInteger
 
 from domain.call_origin import Origin
@@ -43,6 +43,17 @@ _TIMES = frozenset({"day", "hour"})
 _BESIDE_ATTRIBUTES = frozenset({"day", "key", "project"})
 _ALL: ColumnElement[str] = literal_column("''")
 """A constant in the text, so that the indexes of one kind of row are used."""
+
+
+def _sum(name: str) -> ColumnElement[Any]:
+    """The sum of a column as a constant text, since a report has many. Money may leave bigint, and stays numeric."""
+    kind = "numeric" if name.endswith("_nano_usd") else "bigint"
+    return literal_column(f"coalesce(sum({name}), 0)::{kind}").label(name)
+
+
+_AMOUNTS: dict[tuple[str, ...], tuple[ColumnElement[Any], ...]] = {
+    names: tuple(map(_sum, names)) for names in (SUMS, KEPT)
+}
 
 Group: TypeAlias = tuple[Any, ...]
 """The values of the groups. Of an attribute: its value as JSON, None for the others."""
@@ -159,8 +170,7 @@ def _of_scope(table: Any, scope: Scope) -> list[ColumnElement[bool]]:
 async def read_sums(pool: Pool, source: Source) -> dict[Group, dict[str, Any]]:
     """Return the sums of each group. Raises as `infra.statements.fetch`."""
     labelled = [column.label(f"g{number}") for number, column in enumerate(source.columns)]
-    amounts = [_sum(source.table, name).label(name) for name in source.sums]
-    statement = select(*labelled, *amounts).select_from(source.table).where(*source.conditions)
+    statement = select(*labelled, *_AMOUNTS[source.sums]).select_from(source.table).where(*source.conditions)
     if source.columns:
         statement = statement.group_by(*source.columns)
     count = len(source.columns)
@@ -192,12 +202,6 @@ async def read_durations(pool: Pool, source: Source) -> dict[Group, Durations]:
     for *group, measure, buckets, answers in await fetch(pool, statement):
         found[tuple(group)][measure] = dict(zip(buckets, answers, strict=True))
     return dict(found)
-
-
-def _sum(table: FromClause, name: str) -> ColumnElement[Any]:
-    column = next(found for found in table.c if found.name == name)
-    total = func.coalesce(func.sum(column), 0)
-    return cast(total, Numeric) if name.endswith("_nano_usd") else cast(total, BigInteger)
 
 
 def day_or_hour(value: date | datetime, group: str) -> str:

@@ -128,6 +128,23 @@ async def usage_report(
     )
 
 
+async def usage_over_time(pool: Pool, scope: Scope, window: Window, time: str) -> list[UsageLine]:
+    """Return usage by `day` or `hour`, in the order of time, without the time before. Raises as `usage_report`."""
+    source = source_of(scope, window, (time,))
+    found, durations = await read_sums(pool, source), await read_durations(pool, source)
+    return [
+        figures(
+            UsageLine,
+            sums,
+            durations.get(group, NO_DURATIONS),
+            group={time: day_or_hour(group[0], time)},
+            is_rest=False,
+            previous=None,
+        )
+        for group, sums in sorted(found.items())
+    ]
+
+
 def span(window: Window) -> Span:
     """A window as it is shown."""
     return Span(from_=window.first, to=window.last)

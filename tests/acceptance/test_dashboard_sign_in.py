@@ -68,6 +68,7 @@ async def test_a_cookie_is_of_no_use_to_scripts_and_other_sites(
     form = {"key": client.key}
     async with plain.post(gateway.address + "/sign-in", data=form, allow_redirects=False) as answer:
         cookie = answer.headers["set-cookie"].lower()
+    assert cookie.startswith(f"gateway-session-{gateway.address.rpartition(':')[2]}=")
     assert "httponly" in cookie
     assert "samesite=strict" in cookie
     assert "max-age=43200" in cookie
@@ -108,8 +109,16 @@ async def test_a_form_of_another_site_changes_nothing(
     status, _, _ = await browser.post("/sign-in", {"key": client.key or ""}, Origin="https://evil.example.com")
     assert status == 403
     assert (await browser.get("/sessions"))[0] == 200
-    status, text, _ = await browser.get("/sessions", **{"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"})
-    assert status == 200  # the cookie is there: the browser decides whether it comes
+
+
+async def test_a_link_from_another_site_asks_for_no_key_before_the_cookie_can_come(
+    gateway: Gateway, plain: aiohttp.ClientSession
+) -> None:
+    browser = Browser(plain, gateway.address)
+    status, text, _ = await browser.get("/keys", **{"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"})
+    assert (status, 'http-equiv="refresh" content="0"' in text) == (200, True)
+    status, _, headers = await browser.get("/keys", **{"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "navigate"})
+    assert (status, headers["location"]) == (303, "/sign-in?next=%2Fkeys")
 
 
 async def test_signing_out_ends_the_session_on_every_process(

@@ -92,6 +92,7 @@ async def test_every_operation_has_its_own_surfaces_answer(
         ({"operation": "paint", "request": {}}, 400, "operation"),
         (chat("x", temperature=9), 400, "temperature"),
         (chat("x", stream=True), 400, "stream"),
+        ({"operation": "chat", "request": 7}, 400, "request"),
         (chat("x", model="nobody-has-this"), 404, None),
         ({**chat("x"), "webhookUrl": "https://10.0.0.7/hook"}, 400, "webhookUrl"),
         ({"requests": []}, 400, "requests"),

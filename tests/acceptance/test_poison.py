@@ -67,4 +67,4 @@ async def test_readiness_shows_the_projectors_state(gateway: Gateway, session: a
         ready = await answer.json()
     assert (answer.status, ready["projector"], ready["quarantinedProjects"]) == (200, "ok", 0)
     async with session.get(f"{gateway.address}/metrics") as answer:
-        assert "gateway_quarantined_projects 0.0" in await answer.text()
+        assert 'gateway_quarantined_projects{process="api-1"} 0.0' in await answer.text()

@@ -124,8 +124,10 @@ async def test_metrics_are_there_while_the_database_is_not(quiet: Gateway, sessi
     try:
         status, text = await read(session, quiet.address, "/metrics")
         assert status == 200
-        assert 'gateway_up{part="postgresql"} 0.0' in text
-        assert 'gateway_up{part="nats"} 1.0' in text
+        for process in PROCESSES:
+            assert f'gateway_process_up{{process="{process}"}} 1' in text
+            assert f'gateway_up{{process="{process}",part="postgresql"}} 0.0' in text
+            assert f'gateway_up{{process="{process}",part="nats"}} 1.0' in text
         assert "gateway_projection_lag_events{" not in text
     finally:
         for one in stopped:

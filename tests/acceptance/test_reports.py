@@ -1,6 +1,7 @@
 """Reports over HTTP: the same figures for whoever may see them, and nobody else's."""
 
 import asyncio
+import json
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -94,6 +95,20 @@ async def test_a_charge_is_explained_line_by_line(client: Client) -> None:
     assert all(line["amount"] == line["count"] * Decimal(line["price"]) / 10**6 for line in charge["lines"])
     assert sum(line["amount"] for line in charge["lines"]) + charge["rounding"] == charge["cost"] == found["cost"]
     assert charge["price"]["source"] == "specification"
+
+
+async def test_a_stored_answer_is_read_by_its_own_project_alone(
+    client: Client, member: Client, gateway: Gateway, session: aiohttp.ClientSession
+) -> None:
+    _, kept, _ = await client.chat("to be read again")
+    _, gone, _ = await client.chat("not kept", cache=False)
+    path = f"/requests/{kept['data']['requestId']}/answer"
+    found = await data_of(client, path)
+    assert json.loads(found["body"])["choices"] == kept["data"]["choices"]
+    other = await new_project(gateway, session)
+    for who, asked in ((member, path), (other, path), (client, f"/requests/{gone['data']['requestId']}/answer")):
+        assert (await who.call("GET", asked))[0] == 404
+    assert (await operator_of(gateway, session).call("GET", path))[0] == 401
 
 
 async def test_requests_are_paged_both_ways_and_filtered(client: Client) -> None:

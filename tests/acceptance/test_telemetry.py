@@ -177,7 +177,7 @@ async def test_equal_requests_in_flight_share_one_call(caller: Client, kept: Col
 
 
 async def test_a_stream_tells_when_its_first_part_came(
-    gateway: Gateway, session: aiohttp.ClientSession, caller: Client, kept: Collector
+    gateway: Gateway, session: aiohttp.ClientSession, caller: Client, kept: Collector, upstream: RunningProvider
 ) -> None:
     trace_id, _, headers = parent()
     asked = body("streamed [[delay=200]]", stream=True)
@@ -192,6 +192,9 @@ async def test_a_stream_tells_when_its_first_part_came(
     assert call.attributes["gen_ai.request.stream"] is True
     assert 0.2 <= call.attributes["gen_ai.response.time_to_first_chunk"] <= (call.ended_ns - call.began_ns) / 1e9
     (top,) = trace.of_kind("server")
+    assert top.name == "POST /v1/chat/completions"
+    passed_on = next(one for one in upstream.requests() if b"streamed [[delay=200]]" in one.body)
+    assert passed_on.header("traceparent") is passed_on.header("tracestate") is None
     assert top.ended_ns >= call.ended_ns, "to the last byte"
     assert top.attributes["gateway.charged.nano_usd"] == call.attributes["gateway.cost.nano_usd"] > 0
 

@@ -272,7 +272,7 @@ async def in_hand(gateway: Gateway, session: aiohttp.ClientSession, size_bytes: 
         while True:
             async with session.get(f"{gateway.address}/metrics") as answer:
                 lines = (await answer.text()).splitlines()
-            figure = next(float(line.split()[1]) for line in lines if line.startswith("gateway_bytes_in_hand "))
+            figure = next(float(line.split()[1]) for line in lines if line.startswith("gateway_bytes_in_hand{"))
             if size_bytes <= figure <= size_bytes + 10_000:
                 return
             await asyncio.sleep(0.05)

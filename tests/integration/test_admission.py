@@ -239,7 +239,7 @@ async def test_a_cached_answer_is_found_while_it_is_new_enough(ledger: RealLedge
     async def outcome(min_created_at: datetime | None, at: datetime) -> tuple[str, str | None]:
         wanted = attempt(project, key, cache_key=KEY, now=at)
         decision = await ledger.admission.admit(ask(wanted, min_created_at=min_created_at))
-        await ledger.admission.drop(wanted.identity.request_id)
+        await ledger.admission.drop([wanted.identity.request_id])
         return decision.outcome, decision.origin
 
     assert await outcome(now - timedelta(minutes=6), now) == ("hit", "req_origin")
@@ -261,7 +261,7 @@ async def test_an_attempt_is_claimed_once(database_url: str, ledger: RealLedger,
     await other.close()
     won = [one for one in claims if one is not None]
     assert [(claim.attempt, claim.hold_nano_usd) for claim in won] == [(1, 3)]
-    assert not await ledger.admission.drop(wanted.identity.request_id)
+    assert not await ledger.admission.drop([wanted.identity.request_id])
 
 
 async def _claimed(ledger: RealLedger, wanted: Attempt, hold: int) -> None:

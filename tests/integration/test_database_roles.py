@@ -207,7 +207,7 @@ async def test_the_processes_do_their_work_each_under_its_own_role(database_url:
     assert (await api.balance(key), await api.held(key)) == ((50, 0), 0)
     other = attempt(project, key)
     await api.admission.admit(ask(other, hold=10))
-    assert await api.admission.drop(other.identity.request_id)
+    assert await api.admission.drop([other.identity.request_id])
     for one in ledgers.values():
         await one.close()
 

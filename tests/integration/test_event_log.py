@@ -174,3 +174,14 @@ async def _kill_blocked_backend(pool: Pool) -> None:
             return
         await asyncio.sleep(0.01)
     raise AssertionError("no backend waited")
+
+
+@pytest.mark.parametrize("microsecond", [0, 1, 100, 123_456, 500_000, 999_999])
+async def test_an_event_is_verified_whatever_its_time_and_its_texts_are(ledger: RealLedger, microsecond: int) -> None:
+    at = AT.replace(microsecond=microsecond)
+    name = "a \\ 'quote' \"and\" a\nline, ü and 🙂"
+    stream = "project-ünïcode/🙂"
+    made = Commit(stream=stream, expected_version=0, project_id="prj_ü", at=at, events=(ProjectCreated(name=name),))
+    await ledger.log.append(made)
+    found = await verify(ledger.pool)
+    assert (found.first_bad, found.events) == (None, 1)

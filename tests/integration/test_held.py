@@ -108,7 +108,7 @@ async def test_held_is_the_sum_while_processes_admit_drop_and_settle_at_once(
         made = attempt(project, keys[number % 3])
         await processes[number % 4].admit(ask(made, hold=5))
         if number % 3 == 0:
-            assert await processes[number % 4].drop(made.identity.request_id)
+            assert await processes[number % 4].drop([made.identity.request_id])
         else:
             await ledger.claims.claim(made.identity.request_id, 1)
             await ledger.append(made, 0, completed(made), cost(made, 2, hold=5, day=today()))

@@ -65,7 +65,7 @@ async def test_a_budget_for_the_installations_credentials_holds_for_them_alone(l
     own, fits = attempt(project, second), shared(project, second)
     assert (await ledger.admission.admit(ask(own, hold=10**9))).outcome == "admitted"
     assert (await ledger.admission.admit(ask(shared(other, bystander), hold=10**9))).outcome == "admitted"
-    assert await ledger.admission.drop(own.identity.request_id)
+    assert await ledger.admission.drop([own.identity.request_id])
     admitted = await ledger.admission.admit(ask(fits, hold=40))
     assert (admitted.outcome, admitted.limit_status.budget_left_nano_usd) == ("admitted", 0)
 

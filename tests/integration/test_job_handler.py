@@ -256,7 +256,7 @@ async def test_calling_without_a_claim_would_be_noticed(ledger: RealLedger) -> N
 async def test_unadmitted_job_is_not_called(ledger: RealLedger) -> None:
     provider = CountingProvider()
     work = await bench(ledger, provider)
-    assert await ledger.admission.drop(work.made.identity.request_id)
+    assert await ledger.admission.drop([work.made.identity.request_id])
     assert (await work.deliver(1)).acknowledged
     assert provider.calls == 0
 

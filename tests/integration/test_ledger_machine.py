@@ -136,8 +136,8 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def drop(self, data: st.DataObject) -> None:
         made, _, _ = self._take(data)
-        assert self.run(self.real.admission.drop(made.identity.request_id))
-        assert not self.run(self.real.admission.drop(made.identity.request_id))
+        assert self.run(self.real.admission.drop([made.identity.request_id]))
+        assert not self.run(self.real.admission.drop([made.identity.request_id]))
         del self.model.rows[made.identity.request_id]
 
     @rule(seconds=st.sampled_from([0, 1, 7, 30, 61, 3_600, 24 * 3_600]))

@@ -4,6 +4,7 @@ import itertools
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,12 +24,14 @@ from projections.reports.scope import Window
 from projections.reports.sources import GROUPS, ORIGINS
 from projections.reports.usage import usage_report, usage_stats
 from projections.scope import Scope
+from projections.sums import SUMS
 from tests.integration.test_projections import remember
 from tests.support.history import DAYS, FIRST_DAY
 from tests.support.ledger import RealLedger
 
 WINDOW = Window(first=FIRST_DAY.date(), last=(FIRST_DAY + timedelta(days=DAYS)).date())
 EVERYBODY = Scope(project_id=None)
+MIGRATIONS = Path(__file__).parent.parent.parent / "migrations" / "sql"
 
 
 async def scopes_of(ledger: RealLedger) -> list[Scope]:
@@ -242,3 +245,37 @@ async def test_a_forecast_goes_on_as_the_last_days_went(ledger: RealLedger) -> N
     assert found.month.forecast == Decimal("0.2395") + 21 * Decimal("0.024")
     empty = await spends(ledger.pool, Scope(project_id="prj_2"), now)
     assert (empty.today.spent, empty.today.forecast, empty.month.forecast) == (0, None, None)
+
+
+PAST_SUMS = ", ".join(
+    name for name in SUMS if name not in {"cache_write_tokens", "reasoning_tokens", "rejected_requests"}
+)
+"""The sums that a migration finds in the read models that there were."""
+FILLED = (
+    f"SELECT project_id, period, starts_at, key_id, operation, provider, model, {PAST_SUMS} FROM usage_rollups r "
+    "WHERE (completed_requests, cached_requests, failed_requests, cost_nano_usd, assumed_nano_usd) <> (0, 0, 0, 0, 0)",
+    "SELECT * FROM usage_durations WHERE measure = 'answer'",
+    "SELECT * FROM usage_errors",
+    "SELECT a.project_id, a.name, a.day, v.value, a.key_id, completed_requests, cached_requests, failed_requests, "
+    "cost_nano_usd, assumed_nano_usd, unpriced_requests FROM usage_attributes a "
+    "JOIN usage_attribute_values v USING (project_id, name, day, number) WHERE "
+    "(completed_requests, cached_requests, failed_requests, cost_nano_usd, assumed_nano_usd) <> (0, 0, 0, 0, 0)",
+)
+
+
+async def test_a_migration_fills_in_what_the_fold_would_have(ledger: RealLedger) -> None:
+    await remember(ledger, 27, 300)
+    await ledger.fold()
+    folded = [sorted(map(str, await ledger.owner.fetch(query))) for query in FILLED]
+    tables = "usage_rollups, usage_durations, usage_errors, usage_attributes, usage_attribute_values"
+    async with ledger.owner.acquire() as connection, connection.transaction():
+        await connection.execute(f"TRUNCATE {tables}")
+        await connection.execute("DELETE FROM projection_checkpoints WHERE projection IN ('rollups', 'attributes')")
+        for name in ("0020_usage_rollups.sql", "0021_usage_attributes.sql"):
+            text = (MIGRATIONS / name).read_text()
+            await connection.execute(text[text.index("INSERT INTO projection_checkpoints") :])
+    filled = [sorted(map(str, await ledger.owner.fetch(query))) for query in FILLED]
+    assert [len(rows) > 10 for rows in folded] == [True] * len(FILLED)
+    assert filled == folded
+    await ledger.fold()  # and goes on from there
+    assert [sorted(map(str, await ledger.owner.fetch(query))) for query in FILLED] == folded

@@ -1,8 +1,10 @@
 """A provider that keeps its responses is asked what a lost attempt has cost, and its word replaces the assumption."""
 
+import asyncio
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -165,3 +167,21 @@ async def test_an_attempt_whose_response_has_no_id_is_not_asked_for(ledger: Real
     await nameless.settle()
     assert one.provider.asked == []
     assert NanoUsd(HOLD) == one.event.assumed_nano_usd
+
+
+async def test_a_worker_that_stops_waits_for_no_provider(ledger: RealLedger) -> None:
+    one = await lose(ledger, kept())
+    is_asked, stop = asyncio.Event(), asyncio.Event()
+
+    async def hang(*_: object) -> None:
+        is_asked.set()
+        await asyncio.Event().wait()
+
+    calls: Any = SimpleNamespace(kept_response=hang)
+    settlements = Settlements(calls=calls, event_log=ledger.log, now=lambda: datetime.now(UTC))
+    settlements.add(make_job(identity=one.made.identity, price=PRICE), one.event)
+    running = asyncio.create_task(settlements.run(stop))
+    await is_asked.wait()
+    stop.set()
+    await running
+    assert await one.balance() == (0, HOLD)

@@ -166,7 +166,7 @@ async def test_response_is_a_hit_until_it_expires(ledger: RealLedger, account: A
     async def outcome(min_created_at: datetime | None, now: datetime) -> tuple[str, str | None]:
         made = account.attempt(now=now)
         (decision,) = await decide(ledger.admission, made, min_created_at=min_created_at)
-        await ledger.admission.drop(made.identity.request_id)
+        await ledger.admission.drop([made.identity.request_id])
         return decision.outcome, decision.origin
 
     moment, expiry = timedelta(microseconds=1), NOW + timedelta(minutes=10)
@@ -288,8 +288,8 @@ async def test_each_of_a_batch_has_its_own_claim(ledger: RealLedger, account: Ac
 
 async def test_dropped_request_cannot_be_claimed_or_lead(ledger: RealLedger, account: Account) -> None:
     made = await account.admitted()
-    assert await ledger.admission.drop(made.identity.request_id)
-    assert not await ledger.admission.drop(made.identity.request_id)
+    assert await ledger.admission.drop([made.identity.request_id])
+    assert not await ledger.admission.drop([made.identity.request_id])
     assert await ledger.claims.claim(made.identity.request_id, 1) is None
     assert [one.outcome for one in await decide(ledger.admission, account.attempt())] == ["admitted"]
 
@@ -297,7 +297,7 @@ async def test_dropped_request_cannot_be_claimed_or_lead(ledger: RealLedger, acc
 async def test_claimed_request_is_not_dropped_and_leads(ledger: RealLedger, account: Account) -> None:
     made, other = await account.admitted(), await account.admitted(ANOTHER_KEY)
     assert await ledger.claims.claim(made.identity.request_id, 1)
-    assert not await ledger.admission.drop(made.identity.request_id)
+    assert not await ledger.admission.drop([made.identity.request_id])
     assert await account.leader() == made.identity.request_id
     assert await account.leader(ANOTHER_KEY) == other.identity.request_id
 
@@ -305,7 +305,7 @@ async def test_claimed_request_is_not_dropped_and_leads(ledger: RealLedger, acco
 async def test_a_request_is_dropped_or_claimed_never_both(ledger: RealLedger, account: Account) -> None:
     made = [await account.admitted(None) for _ in range(40)]
     dropped, claimed = await asyncio.gather(
-        asyncio.gather(*(ledger.admission.drop(one.identity.request_id) for one in made)),
+        asyncio.gather(*(ledger.admission.drop([one.identity.request_id]) for one in made)),
         asyncio.gather(*(ledger.claims.claim(one.identity.request_id, 1) for one in made)),
     )
     assert [is_dropped != (claim is not None) for is_dropped, claim in zip(dropped, claimed, strict=True)] == [

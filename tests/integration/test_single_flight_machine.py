@@ -129,7 +129,7 @@ class FlightMachine(RuleBasedStateMachine):
     def drop(self, data: st.DataObject) -> None:
         flight = self._any(data)
         unclaimed = [number for number, delivery in flight.attempts.items() if delivery is None]
-        assert self.run(self.real.admission.drop(flight.made.identity.request_id)) == bool(unclaimed)
+        assert bool(self.run(self.real.admission.drop([flight.made.identity.request_id]))) == bool(unclaimed)
         for number in unclaimed:
             self._ended(flight, number)
 

@@ -1,9 +1,11 @@
 """The protocol of holds as an explicit-state model: the steps of each process on an attempt, in every order.
 
 `successors` yields every possible next step, in any interleaving: of an API process, of two workers at a time, of a
-queue that may redeliver at any time, of dying processes, of the sweeper and of the projector. `search` visits every
-reachable state. Each hold and each cost is one unit of money. The steps model `infra/admission.py` (admit, drop, claim,
-admit next), `workers/job_handler.py`, `workers/resume.py`, `projections/sweeper.py` and `projections/runner.py`.
+queue that may redeliver at any time, of dying processes, of the sweeper and of the projector. A worker that stands
+still is one whose next step comes late: after others have given its attempt up, after the request's end, after that was
+counted. `search` visits every reachable state. Each hold and each cost is one unit of money. The steps model
+`infra/admission.py` (admit, drop, claim, admit next), `workers/job_handler.py`, `workers/resume.py`,
+`workers/attempt_recorder.py`, `workers/settlements.py`, `projections/sweeper.py` and `projections/runner.py`.
 """
 
 from collections import deque
@@ -11,8 +13,15 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Literal, NamedTuple
 
-Fact = tuple[Literal["lost", "cost", "unmade", "completed", "failed"], int]
-"""An event of a request's stream, with the number of its attempt. `unmade`: it was given up before the call."""
+Fact = tuple[Literal["lost", "cost", "free", "unknown", "settled", "waived", "completed", "failed"], int]
+"""An event of a request's stream, with the number of its attempt. `free`: the attempt failed and cost nothing, or was
+given up before the call. `unknown`: its own worker does not know its outcome, and something is assumed. What was
+assumed of a lost one is replaced: `settled` by its provider's word, `waived` since it failed after all, for nothing.
+"""
+RESOLVES = frozenset({"lost", "cost", "free", "unknown"})
+"""The facts that release the hold of their attempt."""
+CHARGES = frozenset({"cost", "settled", "waived"})
+"""The facts that say what an attempt has cost."""
 
 
 class Mutant(Enum):
@@ -23,6 +32,9 @@ class Mutant(Enum):
     TAKES_HOLD_OVER = "makes the next attempt under the lost attempt's hold"
     LOSES_WITHOUT_VERSION = "declares an attempt lost that has its cost"
     ANSWERS_ALTHOUGH_LOST = "ends a request with the answer of an attempt that was declared lost"
+    ADMITS_NEXT_UNSEEN = "admits the attempt after a failed one without a look into the log"
+    FAILS_ALTHOUGH_LOST = "ends a request with the failure of an attempt that was declared lost"
+    SETTLES_TWICE = "takes the provider's word for an attempt that has its cost"
 
 
 class Bounds(NamedTuple):
@@ -35,13 +47,17 @@ class Bounds(NamedTuple):
     workers: int = 2
     has_dispatch: bool = False
     """True if jobs may also be dispatched directly to a worker."""
+    has_failures: bool = False
+    """True if providers may refuse a call, or break its connection off."""
+    has_questions: bool = False
+    """True if providers may be asked what a lost attempt has cost."""
 
 
 class Worker(NamedTuple):
     """A delivery that a worker has."""
 
     delivery: int
-    phase: Literal["delivered", "claimed", "called"]
+    phase: Literal["delivered", "claimed", "called", "refused", "cut off", "between attempts"]
     attempt: int
     is_direct: bool = False
     """True if the job was dispatched directly, as a first delivery beside the queue's."""
@@ -74,7 +90,12 @@ class Request(NamedTuple):
 
     @property
     def resolved(self) -> set[int]:
-        return {attempt for kind, attempt in self.facts if kind in ("lost", "cost", "unmade")}
+        return {attempt for kind, attempt in self.facts if kind in RESOLVES}
+
+    @property
+    def charged(self) -> list[int]:
+        """The attempts of which the log says what they cost, each as often as it does."""
+        return [attempt for kind, attempt in self.facts if kind in CHARGES]
 
 
 class Money(NamedTuple):
@@ -131,9 +152,13 @@ def fault_of(state: State, bounds: Bounds) -> str | None:
             return "an attempt was charged twice"
         if any(request.facts.count(fact) > 1 for fact in request.facts):
             return "a fact stands twice in the log"
-        answered = [attempt for kind, attempt in request.facts if kind == "completed"]
-        if any(("lost", attempt) in request.facts for attempt in answered):
-            return "an attempt that was declared lost has answered, while another may be answering"
+        if len(set(request.charged)) < len(request.charged):
+            return "the log says twice what an attempt has cost"
+        ended_by = [attempt for kind, attempt in request.facts if kind in ("completed", "failed")]
+        if len(ended_by) > 1:
+            return "a request has ended twice"
+        if any(("lost", attempt) in request.facts for attempt in ended_by):
+            return "an attempt that was declared lost has ended the request, while another may be answering"
     return None
 
 
@@ -159,9 +184,19 @@ def _steps(request: Request, money: Money, bounds: Bounds, mutant: Mutant | None
             case "claimed":
                 called = _with(request, worker, worker._replace(phase="called"))
                 yield "call the provider", called._replace(billed=(*request.billed, worker.attempt)), money
+                if bounds.has_failures:
+                    yield "the provider refuses", _with(request, worker, worker._replace(phase="refused")), money
             case "called":
                 yield "append", _answered(request, worker, mutant), money
+                if bounds.has_failures:
+                    yield "the connection breaks", _with(request, worker, worker._replace(phase="cut off")), money
+            case "refused" | "cut off":
+                yield from _failed_steps(request, worker, money, mutant)
+            case "between attempts":
+                yield _next_step(request, worker, money, bounds, mutant)
     yield from _sweeper_steps(request, money, mutant)
+    if bounds.has_questions:
+        yield from _question_steps(request, money, mutant)
     if request.folded < len(request.facts):
         yield _fold(request, money, mutant)
 
@@ -216,7 +251,7 @@ def _delivered_steps(
             given_up = _without(request, worker)._replace(
                 rows=_marked(rows, unclaimed, worker.delivery), is_queued=False
             )
-            given_up = given_up._replace(facts=(*facts, ("unmade", unclaimed.attempt), ("failed", 0)))
+            given_up = given_up._replace(facts=(*facts, ("free", unclaimed.attempt), ("failed", 0)))
             yield "claim, and give up: nobody waits", given_up, money
     elif live and worker.delivery <= live[-1].delivery:
         yield "walk away: a later delivery has it", _without(request, worker), money
@@ -247,7 +282,7 @@ def _delivered_steps(
 def _answered(request: Request, worker: Worker, mutant: Mutant | None) -> Request:
     """Append a response: the attempt's cost, and the request's end if it has not ended and the attempt is not lost."""
     facts = request.facts
-    if ("cost", worker.attempt) not in facts:
+    if worker.attempt not in request.charged:
         is_late = request.has_ended or (
             ("lost", worker.attempt) in facts and mutant is not Mutant.ANSWERS_ALTHOUGH_LOST
         )
@@ -256,6 +291,56 @@ def _answered(request: Request, worker: Worker, mutant: Mutant | None) -> Reques
     after = _without(request, worker)._replace(facts=facts)
     is_acknowledged = after.has_ended and not worker.is_direct  # else by the later delivery
     return after._replace(is_queued=request.is_queued and not is_acknowledged)
+
+
+def _failed_steps(request: Request, worker: Worker, money: Money, mutant: Mutant | None) -> Iterator[Step]:
+    """Append how an attempt failed: go on to the next one, or end the request; neither if others have given it up."""
+    facts, is_refused = request.facts, worker.phase == "refused"
+    if ("lost", worker.attempt) in facts and mutant is not Mutant.FAILS_ALTHOUGH_LOST:
+        if is_refused and worker.attempt not in request.charged:
+            facts = (*facts, ("waived", worker.attempt))
+        yield "append a late failure, and walk away", _without(request, worker)._replace(facts=facts), money
+        return
+    if worker.attempt not in request.resolved:
+        facts = (*facts, ("free" if is_refused else "unknown", worker.attempt))
+    if request.has_ended:
+        yield "append a failure after the end", _without(request, worker)._replace(facts=facts), money
+        return
+    between = _with(request, worker, worker._replace(phase="between attempts"))
+    yield "append a failure, go on", between._replace(facts=facts), money
+    yield "append a failure, end", _ended_by(request._replace(facts=facts), worker), money
+
+
+def _next_step(request: Request, worker: Worker, money: Money, bounds: Bounds, mutant: Mutant | None) -> Step:
+    """Admit the attempt after one that failed, unless another delivery has, or somebody has ended the request."""
+    number = worker.attempt + 1
+    is_taken = any(row.attempt >= number or row.delivery > worker.delivery for row in request.rows)
+    if mutant is not Mutant.ADMITS_NEXT_UNSEEN:
+        is_taken = is_taken or request.has_ended or any(attempt >= number for attempt in request.resolved)
+    if is_taken:
+        return "walk away: others go on", _without(request, worker), money
+    if number > bounds.attempts or money.total >= bounds.limit:
+        return "end: there is no next attempt", _ended_by(request, worker), money
+    claimed = _with(request, worker, worker._replace(phase="claimed", attempt=number))
+    after = claimed._replace(rows=(*request.rows, Row(number, worker.delivery)))
+    return "admit the attempt after a failed one", after, money._replace(held=money.held + 1)
+
+
+def _ended_by(request: Request, worker: Worker) -> Request:
+    """End a request with the error of a worker's attempt, and acknowledge the delivery."""
+    after = _without(request, worker)._replace(facts=(*request.facts, ("failed", worker.attempt)))
+    return after._replace(is_queued=request.is_queued and worker.is_direct)
+
+
+def _question_steps(request: Request, money: Money, mutant: Mutant | None) -> Iterator[Step]:
+    """Ask the provider about lost attempts. It knows those that it was called for."""
+    for kind, attempt in request.facts:
+        is_open = attempt not in request.charged or (
+            mutant is Mutant.SETTLES_TWICE and ("settled", attempt) not in request.facts
+        )
+        if kind == "lost" and attempt in request.billed and is_open:
+            settled = request._replace(facts=(*request.facts, ("settled", attempt)))
+            yield "take the provider's word", settled, money
 
 
 def _sweeper_steps(request: Request, money: Money, mutant: Mutant | None) -> Iterator[Step]:
@@ -276,15 +361,15 @@ def _sweeper_steps(request: Request, money: Money, mutant: Mutant | None) -> Ite
 def _fold(request: Request, money: Money, mutant: Mutant | None) -> Step:
     kind, attempt = request.facts[request.folded]
     rows, held, spent, assumed = request.rows, money.held, money.spent, money.assumed
-    if kind in ("cost", "lost", "unmade"):
+    if kind in RESOLVES:
         has_row = any(row.attempt == attempt for row in rows)
         rows = tuple(row for row in rows if row.attempt != attempt)
         held -= has_row or mutant is Mutant.RELEASES_TWICE
-    if kind == "cost":
-        spent += 1
-        assumed -= ("lost", attempt) in request.facts[: request.folded]
-    if kind == "lost":
-        assumed += 1
+    spent += kind in ("cost", "settled")
+    assumed += kind in ("lost", "unknown")
+    assumed -= kind in ("settled", "waived") or (
+        kind == "cost" and ("lost", attempt) in request.facts[: request.folded]
+    )
     return f"fold {kind} {attempt}", request._replace(folded=request.folded + 1, rows=rows), Money(spent, assumed, held)
 
 

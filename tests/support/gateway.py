@@ -18,7 +18,7 @@ import psutil
 from tests.provider.running import RunningProvider
 
 COMMAND = str(Path(sysconfig.get_path("scripts")) / "gateway")
-START_TIMEOUT_S = 90
+START_TIMEOUT_S = 240
 STOP_TIMEOUT_S = 35
 WITHOUT_SPARE = {"GATEWAY_SPARE_PROCESS": "no"}
 """Most tests kill nothing, and start many gateways on few cores."""

@@ -37,8 +37,20 @@ REFUSED_THOUGH_DESCRIBED = {
     "has no credential": "nor which credentials",
     "is called without a credential": "nor which providers have any",
     "are settings": "nor whose keys are settings",
+    "a job has `operation` and `request`": "msgspec's schemas have no choice between members: one job, or several",
+    "`requests` stands alone": "nor do they here",
+    "`request`: ": "what the request of a job may have depends on its operation",
+    "`requests[": "and so it does in a batch",
+    "is there twice": "nor does a schema compare names",
     "leave it out, or name the route": "nor what the path has",
     "`name`": "a schema does not know which names are taken",
+    "`days` stands beside": "a schema of a query cannot say which parameters exclude each other",
+    "it must not be after `to`": "nor which must be less than another",
+    "days can be shown": "nor how far they may lie apart",
+    "it must lie after 1970": "a schema's dates have no bounds",
+    "usage is grouped by one or two": "a pattern cannot say that two groups are not the same",
+    "can be grouped further by": "nor which groups can be told apart together",
+    "usage of keys is not told apart": "nor that of a key",
 }
 """Refusals that JSON Schema cannot describe: a part of the message, and the reason why the refusal is right."""
 

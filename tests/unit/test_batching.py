@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+import structlog
 
 from domain.errors import Overloaded
 from infra.batching import Batcher
@@ -190,3 +191,22 @@ async def test_close_of_an_idle_batcher_returns(items: tuple[int, ...]) -> None:
     await results(submit(batcher, *items))
     await asyncio.wait_for(batcher.close(), PATIENCE_S)
     await asyncio.wait_for(batcher.close(), PATIENCE_S)
+
+
+async def test_the_lines_of_later_batches_are_not_about_the_request_that_came_first() -> None:
+    seen: list[dict[str, Any]] = []
+
+    async def run(items: Sequence[int]) -> Sequence[int]:
+        seen.append(structlog.contextvars.get_contextvars())
+        return items
+
+    with structlog.contextvars.bound_contextvars(process="api"):
+        batcher = Batcher[int, int](run, name="test", max_batch=2, max_waiting=2)
+
+    async def request(number: int) -> None:
+        with structlog.contextvars.bound_contextvars(trace_id=str(number)):
+            await batcher.submit(number)
+
+    await asyncio.create_task(request(1))
+    await asyncio.create_task(request(2))
+    assert seen == [{"process": "api"}, {"process": "api"}]

@@ -21,6 +21,7 @@ EVERYTHING: dict[str, Any] = {
     "settings": {"GATEWAY_REQUEST_TIMEOUT_S": "300"},
     "nats": {"replicas": 3},
     "furtherKeys": {"openai": ["eu", "us"]},
+    "telemetry": {"endpoint": "http://collector:4318", "headersKey": "collector_headers"},
     "api": {"autoscaling": {"enabled": True}, "service": {"type": "LoadBalancer"}},
     "worker": {"autoscaling": {"enabled": True}},
     "projector": {"anchors": {"webhookKey": "hook", "objectStoreKey": "store", "claim": "anchors"}},
@@ -29,6 +30,7 @@ EVERYTHING: dict[str, Any] = {
         "monitoring": [{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}],
         "database": {"to": [{"ipBlock": {"cidr": "10.1.2.3/32"}}], "port": 5433},
         "nats": {"to": [{"podSelector": {"matchLabels": {"app": "nats"}}}], "port": 4222},
+        "collector": {"to": [{"podSelector": {"matchLabels": {"app": "collector"}}}], "port": 4318},
     },
     "nodeSelector": {"disk": "fast"},
     "tolerations": [{"key": "gateway", "operator": "Exists"}],
@@ -214,6 +216,22 @@ def test_only_workers_and_the_receivers_of_heads_reach_the_outside() -> None:
     claimed = ANCHORED | {"projector": {"anchors": {"claim": "anchors"}}}
     assert outside(claimed) == ["gw-worker"]
     assert outside(ANCHORED) == ["gw-worker", "gw-projector"]
+
+
+def test_only_those_that_send_telemetry_reach_the_collector_and_have_its_token() -> None:
+    def reaching(values: dict[str, Any]) -> list[str]:
+        policies = [one for one in objects(values) if one["kind"] == "NetworkPolicy"]
+        return [
+            one["metadata"]["name"]
+            for one in policies
+            if any({"port": 4318} in rule["ports"] for rule in one["spec"]["egress"])
+        ]
+
+    assert reaching(EVERYTHING) == ["gw-api", "gw-worker"]
+    assert reaching(ANCHORED) == []
+    holders = {name for name, pod in pods(EVERYTHING).items() if "collector_headers" in secret_keys(pod)}
+    assert holders == {"api", "worker"}
+    assert environment(pods(EVERYTHING)["worker"])["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http://collector:4318"
 
 
 def test_selectors_find_the_pods_of_their_process_and_no_others() -> None:

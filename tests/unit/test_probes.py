@@ -112,7 +112,7 @@ async def test_a_database_that_fails_is_away() -> None:
     class Failing:
         """A pool whose server has gone."""
 
-        async def fetchval(self, _query: str) -> int:
+        async def acquire(self) -> int:
             raise ConnectionResetError
 
     assert await state_of(Failing()) == "away"  # type: ignore[arg-type]  # all that is asked of it

@@ -1,20 +1,16 @@
 """Telemetry is off until it has an address, costs nothing then, and never delays what it watches."""
 
-import asyncio
-import socket
 import subprocess
 import sys
-from contextlib import closing
 
 import pytest
 from opentelemetry.trace import get_current_span
 
 from infra.settings import SettingsError, load_settings
 from infra.telemetry.names import ESTABLISHED, LATEST, OPERATION_NAMES, conventions_of
-from infra.telemetry.provider import FLUSH_TIMEOUT_S, Telemetry
+from infra.telemetry.provider import misspelt
 from infra.telemetry.settings import TelemetrySettings
 from infra.telemetry.trace_context import context_of, context_of_headers, job_trace_of
-from tests.support.otlp import collector
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -134,37 +130,9 @@ def test_nothing_of_no_trace_is_carried() -> None:
     assert job_trace_of(get_current_span()) is None
 
 
-@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
-async def test_what_waits_is_sent_when_the_process_stops(protocol: str) -> None:
-    with collector() as kept:
-        address = kept.grpc_address if protocol == "grpc" else kept.http_address
-        telemetry = Telemetry(
-            telemetry_of(OTEL_EXPORTER_OTLP_ENDPOINT=address, OTEL_EXPORTER_OTLP_PROTOCOL=protocol), process="test"
-        )
-        telemetry.tracer.start_span("last").end()
-        telemetry.meter.create_counter("lasts").add(3)
-        await telemetry.close()
-        assert [span.name for span in kept.spans()] == ["last"]
-        assert [point.value for point in kept.points("lasts")] == [3]
-
-
-@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
-@pytest.mark.parametrize("does_it_listen", [False, True], ids=["away", "silent"])
-async def test_a_collector_that_takes_nothing_delays_no_span_and_no_stop(
-    protocol: str, does_it_listen: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "10")
-    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "1000")
-    with closing(socket.socket()) as listener:
-        listener.bind(("127.0.0.1", 0))
-        if does_it_listen:
-            listener.listen(8)  # connections are made, and nothing is ever answered
-        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        telemetry = Telemetry(
-            telemetry_of(OTEL_EXPORTER_OTLP_ENDPOINT=address, OTEL_EXPORTER_OTLP_PROTOCOL=protocol), process="test"
-        )
-        for _ in range(10):
-            for _ in range(500):
-                telemetry.tracer.start_span("dropped").end()
-            await asyncio.sleep(0)
-        await asyncio.wait_for(telemetry.close(), 10 * FLUSH_TIMEOUT_S)
+def test_a_misspelt_variable_is_told() -> None:
+    assert misspelt({"OTEL_EXPORTER_OTLP_ENDPIONT": "x", "OTEL_BSP_MAX_QUEUE_SIZ": "1"}) == {
+        "OTEL_EXPORTER_OTLP_ENDPIONT": "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "OTEL_BSP_MAX_QUEUE_SIZ": "OTEL_BSP_MAX_QUEUE_SIZE",
+    }
+    assert misspelt({"OTEL_TRACES_SAMPLER": "x", "OTEL_JAVA_AGENT_SOMETHING": "y", "PATH": "z"}) == {}

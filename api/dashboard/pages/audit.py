@@ -29,7 +29,8 @@ from projections.audit_runs import AuditKind, AuditRun, ask_run, newest_runs
 
 NAVIGATION = NavigationEntry(path="/audit", label="Audit", roles=ADMINS)
 SHOWN = 50
-MAX_SAVED = 10_000
+MAX_SAVED = 2_000
+"""Events of a CSV file. It is written at once, while nobody else is served; the export has them all."""
 SHOWN_RUNS = 6
 NEWEST = 2**62
 """A position beyond every event."""

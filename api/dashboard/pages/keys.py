@@ -25,10 +25,12 @@ from domain.events import KeySettings
 from projections import keys
 from projections.budgets import balances_of
 from projections.key_lists import MAX_LISTED, KeyFilter, KeyState, ListedKey, listed_keys
-from projections.keys import KeyRecord
+from projections.keys import KeyRecord, ProjectRecord
 
 NAVIGATION = NavigationEntry(path="/keys", label="Keys")
 KEYS_OF_PAGE = 50
+PROJECTS_TO_CHOOSE = 200
+"""The newest; any other is chosen on its own page."""
 _CSV_HEADER = (
     "key",
     "name",
@@ -77,7 +79,7 @@ async def show_keys(
         balances=balances,
         asked=asked,
         older=shown[-1].key_id if len(found) > len(shown) else None,
-        projects=await keys.projects(services.pool) if viewer.role == "operator" else [],
+        projects=await _choices(services, viewer, asked.project),
         may_issue=viewer.may_change and viewer.role in ADMINS,
     )
 
@@ -218,6 +220,17 @@ async def _changeable(services: Services, viewer: Viewer, key_id: str) -> KeyRec
     return record
 
 
+async def _choices(services: Services, viewer: Viewer, chosen: str | None = None) -> list[ProjectRecord]:
+    """The projects that the operator chooses from, newest first; nobody else has a choice."""
+    if viewer.role != "operator":
+        return []
+    newest = (await keys.projects(services.pool, limit=PROJECTS_TO_CHOOSE))[::-1]
+    if not chosen or any(project.project_id == chosen for project in newest):
+        return newest
+    other = await keys.project(services.pool, id_in_path(chosen))
+    return [*([other] if other is not None else []), *newest]
+
+
 def _project_of_form(viewer: Viewer, values: dict[str, str]) -> str:
     project_id = viewer.scope(project_id=values.get("project", "")).project_id
     if not project_id:
@@ -233,7 +246,7 @@ async def _form(
         "key_new.html",
         title="New key",
         status=200 if error is None else 400,
-        projects=await keys.projects(services.pool) if viewer.role == "operator" else [],
+        projects=await _choices(services, viewer, values.get("project")),
         values={**values_of(KeySettings(name="")), **values},
         error=error,
     )

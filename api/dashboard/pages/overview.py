@@ -21,7 +21,7 @@ from api.services import Services
 from api.vendors.paths import HOME_PATH
 from projections.reports.money import caps
 from projections.reports.sources import MAX_HOURLY_DAYS
-from projections.reports.usage import usage_report
+from projections.reports.usage import usage_over_time
 
 NAVIGATION = NavigationEntry(path=HOME_PATH, label="Overview")
 _HOURLY_DAYS = 2
@@ -47,15 +47,16 @@ async def show_overview(
     asked = filters_of(request, ReportFilters)
     scope, window = await scope_asked(services, viewer, asked), asked.window()
     time = "hour" if window.days <= min(_HOURLY_DAYS, MAX_HOURLY_DAYS) else "day"
-    report = await usage_report(services.pool, scope, window, (time,))
+    lines = await usage_over_time(services.pool, scope, window, time)
     charts = [
-        chart_over_time(report, METRICS[name], time, window, f"{METRICS[name].label} by {time}")
+        chart_over_time(lines, METRICS[name], time, window, f"{METRICS[name].label} by {time}")
         for name in ("cost", "requests", "latency")
     ]
     return page(
         request,
         "overview.html",
         title="Overview",
+        path=NAVIGATION.path,  # whichever of its two addresses was asked for
         overview=await overview_of(services, scope, window),
         charts=charts,
         query=asked.query(),

@@ -1,18 +1,18 @@
 """Projects: all of them for the operator, its own for an admin; creating and changing one."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated
 
 from litestar import Response, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 from litestar.response import Redirect, Template
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from api.accounts import DEFAULT_INSTALLATION_DAILY_BUDGET
 from api.dashboard.csv_files import CSV, csv_text
 from api.dashboard.figures import plain_dollars
-from api.dashboard.forms import FieldKinds, form_of, form_values
+from api.dashboard.forms import FieldKinds, filters_of, form_of, form_values
 from api.dashboard.navigation import ADMINS, NavigationEntry
 from api.dashboard.rendering import download, page, see
 from api.dashboard.viewer import Viewer
@@ -25,14 +25,16 @@ from api.native.projects import (
 )
 from api.requests import HttpRequest, id_in_path
 from api.services import Services
-from domain.budget import day_of
+from domain.budget import Period, day_of
 from domain.errors import InvalidRequest, NotFound
 from domain.routing import ANTHROPIC, OPENAI
 from projections import keys
-from projections.budgets import balances_of
+from projections.budgets import Balance, balances_of
 from projections.keys import ProjectRecord
 
 NAVIGATION = NavigationEntry(path="/projects", label="Projects", roles=ADMINS)
+PROJECTS_OF_PAGE = 50
+MAX_SAVED = 10_000
 _FIELDS = FieldKinds(nullable=("dailyBudget", "monthlyBudget", "alertUrl", "installationDailyBudget"))
 _CSV_HEADER = ("project", "name", "created", "daily budget USD", "monthly budget USD", "spent this month USD")
 
@@ -46,6 +48,13 @@ class ProjectForm(OperatorsProjectChangeBody, frozen=True, kw_only=True, rename=
     remove_anthropic_key: bool = False
 
 
+class ProjectsPage(Struct, frozen=True, kw_only=True):
+    """The filters of the list."""
+
+    search: Annotated[str, Meta(max_length=200)] | None = None
+    before: str | None = None
+
+
 @get(NAVIGATION.path)
 async def show_projects(
     request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
@@ -54,12 +63,14 @@ async def show_projects(
     viewer.require_role(*ADMINS)
     if viewer.project_id is not None:
         return see(f"{NAVIGATION.path}/{viewer.project_id}")
-    return page(request, "projects.html", title="Projects", projects=await _listed(services), values={}, error=None)
+    return await _list_page(request, services, filters_of(request, ProjectsPage), {}, None)
 
 
 @get(f"{NAVIGATION.path}.csv")
-async def save_projects(viewer: NamedDependency[Viewer], services: NamedDependency[Services]) -> Response[bytes]:
-    """Every project as CSV."""
+async def save_projects(
+    request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
+) -> Response[bytes]:
+    """The list as CSV, at most `MAX_SAVED` projects."""
     viewer.require_role("operator")
     rows = [
         (
@@ -70,7 +81,7 @@ async def save_projects(viewer: NamedDependency[Viewer], services: NamedDependen
             plain_dollars(project.monthly_budget_nano_usd),
             plain_dollars(balances["month"].spent_nano_usd),
         )
-        for project, balances in await _listed(services)
+        for project, balances in await _listed(services, filters_of(request, ProjectsPage), limit=MAX_SAVED)
     ]
     return download(csv_text(_CSV_HEADER, rows), media_type=CSV, file_name="projects.csv")
 
@@ -84,10 +95,7 @@ async def create_project(
     try:
         body = await form_of(request, NewProjectBody)
     except InvalidRequest as error:
-        values, projects = await form_values(request), await _listed(services)
-        return page(
-            request, "projects.html", title="Projects", status=400, projects=projects, values=values, error=error
-        )
+        return await _list_page(request, services, ProjectsPage(), await form_values(request), error)
     given = {OPENAI: body.openai_key, ANTHROPIC: body.anthropic_key}
     created = await services.accounts.create_project(
         body.name,
@@ -183,9 +191,33 @@ def _change(form: ProjectForm, viewer: Viewer) -> OperatorsProjectChangeBody:
     )
 
 
-async def _listed(services: Services) -> list[tuple[ProjectRecord, Any]]:
-    """Every project with its balances, newest first."""
-    projects = await keys.projects(services.pool)
+async def _list_page(
+    request: HttpRequest,
+    services: Services,
+    asked: ProjectsPage,
+    values: dict[str, str],
+    error: InvalidRequest | None,
+) -> Template:
+    found = await _listed(services, asked, limit=PROJECTS_OF_PAGE + 1)
+    shown = found[:PROJECTS_OF_PAGE]
+    return page(
+        request,
+        "projects.html",
+        title="Projects",
+        status=200 if error is None else 400,
+        projects=shown,
+        older=shown[-1][0].project_id if len(found) > len(shown) else None,
+        asked=asked,
+        values=values,
+        error=error,
+    )
+
+
+async def _listed(
+    services: Services, asked: ProjectsPage, *, limit: int
+) -> list[tuple[ProjectRecord, dict[Period, Balance]]]:
+    """Projects with their balances, newest first."""
+    projects = await keys.projects(services.pool, search=asked.search, before=asked.before, limit=limit)
     balances = await balances_of(
         services.pool, "project", [project.project_id for project in projects], day_of(datetime.now(UTC))
     )

@@ -15,8 +15,9 @@ from api.dashboard.rendering import page
 from api.dashboard.viewer import Viewer
 from api.requests import HttpRequest, id_in_path
 from api.services import Services
+from api.stored_answers import stored_answer
 from domain.errors import NotFound
-from domain.events import RequestCompleted, RequestRejected, StoredEvent, request_stream
+from domain.events import RequestRejected, StoredEvent, request_stream
 from projections.freshness import wait_until_folded
 from projections.reports.charges import charges_of
 from projections.reports.labels import labels_of
@@ -71,11 +72,9 @@ async def _answer(
     services: Services, viewer: Viewer, found: RequestView, events: Sequence[StoredEvent]
 ) -> Answer | None:
     """The answer if it is stored, for its project's own viewers. The operator reads no content."""
-    ended = next((one.event for one in events if isinstance(one.event, RequestCompleted)), None)
-    copy = (ended.cached_copy or ended.kept_copy) if ended is not None else None
-    if copy is None or viewer.project_id != found.project_id:
+    if viewer.project_id != found.project_id:
         return None
-    body = await services.jobs.blobs.read(found.project_id, copy.blob_id)
+    body = await stored_answer(services, found.project_id, events)
     if body is None:
         return None
     is_cut = len(body) > MAX_SHOWN_ANSWER_BYTES

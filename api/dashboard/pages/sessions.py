@@ -1,14 +1,15 @@
 """Who is signed in; ending a session, one's own or another."""
 
-from litestar import get, post
+from litestar import Response, get, post
 from litestar.di import NamedDependency
 from litestar.response import Redirect, Template
 from msgspec import Struct
 
 from api.dashboard.access import session_cookie, sign_ins_of
+from api.dashboard.csv_files import CSV, csv_text
 from api.dashboard.errors import SIGN_IN_PATH
 from api.dashboard.forms import form_of
-from api.dashboard.rendering import page, see
+from api.dashboard.rendering import download, page, see
 from api.dashboard.viewer import Viewer
 from api.requests import HttpRequest
 from domain.errors import NotFound
@@ -27,6 +28,16 @@ async def show_sessions(request: HttpRequest, viewer: NamedDependency[Viewer]) -
     """List the open sessions that the viewer may see."""
     sessions = await sign_ins_of(request).every(viewer)
     return page(request, "sessions.html", title="Sessions", sessions=sessions)
+
+
+@get(f"{SESSIONS_PATH}.csv")
+async def save_sessions(request: HttpRequest, viewer: NamedDependency[Viewer]) -> Response[bytes]:
+    """The list as CSV."""
+    rows = [
+        (one.key_id or "operator", one.client, one.opened_at.isoformat(), one.expires_at.isoformat())
+        for one in await sign_ins_of(request).every(viewer)
+    ]
+    return download(csv_text(("key", "browser", "since", "until"), rows), media_type=CSV, file_name="sessions.csv")
 
 
 @post(f"{SESSIONS_PATH}/end")
@@ -49,4 +60,4 @@ async def sign_out(request: HttpRequest, viewer: NamedDependency[Viewer]) -> Red
     return answer
 
 
-HANDLERS = (show_sessions, end_session, sign_out)
+HANDLERS = (show_sessions, save_sessions, end_session, sign_out)

@@ -27,7 +27,7 @@ from projections.freshness import wait_until_folded
 from projections.reports.labels import metadata_names
 from projections.reports.scope import Window
 from projections.reports.sources import ORIGINS, is_group
-from projections.reports.usage import UsageLine, UsageReport, usage_report
+from projections.reports.usage import UsageLine, UsageReport, usage_over_time, usage_report
 from projections.scope import Scope
 
 NAVIGATION = NavigationEntry(path="/usage", label="Usage")
@@ -131,11 +131,10 @@ async def _chart(
     metric, groups = METRICS[asked.metric], asked.groups()
     times = [group for group in groups if group in _TIMES]
     if not times:
-        over = ("day",)
-        plain = await usage_report(services.pool, scope, window, over)
-        return chart_over_time(plain, metric, "day", window, f"{metric.label} by day")
+        days = await usage_over_time(services.pool, scope, window, "day")
+        return chart_over_time(days, metric, "day", window, f"{metric.label} by day")
     if len(groups) == 1:
-        return chart_over_time(report, metric, times[0], window, f"{metric.label} by {times[0]}")
+        return chart_over_time(report.lines, metric, times[0], window, f"{metric.label} by {times[0]}")
     other = next(group for group in groups if group not in _TIMES)
     figure = metric.label if metric.first.label == metric.label else f"{metric.label}, {metric.first.label},"
     label = f"{figure} by {other} and {times[0]}"

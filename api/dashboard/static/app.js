@@ -8,10 +8,18 @@ const DOLLARS = new Intl.NumberFormat("en", { style: "currency", currency: "USD"
 const WRITTEN = {
   usd: (value) => DOLLARS.format(value),
   count: (value) => COMPACT.format(value),
-  ms: (value) => (value < 1000 ? `${Math.round(value)} ms` : `${COMPACT.format(value / 1000)} s`),
+  ms: (value) => (value < 10 ? `${COMPACT.format(value)} ms` : value < 1000 ? `${Math.round(value)} ms` : `${COMPACT.format(value / 1000)} s`),
   share: (value) => `${Math.round(value * 10) / 10} %`,
 };
+const DAY_S = 86400;
+const DAYS = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", timeZone: "UTC" });
+const HOURS = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", timeZone: "UTC" });
 const plots = new Map();
+
+// Days by their date, and within a day hours; the day that begins has its date.
+function writeTimes(_, times, __, ___, stepS) {
+  return times.map((at) => (stepS >= DAY_S || at % DAY_S === 0 ? DAYS : HOURS).format(at * 1000));
+}
 
 function color(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -39,17 +47,18 @@ function draw(plot) {
     label,
     stroke: color(`--series-${(i % 6) + 1}`),
     width: 1.5,
-    points: { show: columns[0].length < 2 },
+    points: { show: columns[i + 1].filter((value) => value != null).length < 2 },
     ...(bars ? { paths: bars, fill: color(`--series-${(i % 6) + 1}`), width: 0 } : {}),
     value: (_, value) => (value == null ? "–" : write(value)),
   }));
+  const halfS = (columns[0].length > 1 ? columns[0][1] - columns[0][0] : DAY_S) / 2;
   plots.set(plot, new window.uPlot({
     width: plot.clientWidth,
     height: PLOT_HEIGHT_PX,
     tzDate: (at) => window.uPlot.tzDate(new Date(at * 1000), "UTC"),
     cursor: { drag: { x: false, y: false } },
-    scales: { y: { range: (_, low, high) => [Math.min(0, low), high > 0 ? high * 1.08 : 1] } },
-    axes: [axis, { ...axis, size: 64, values: (_, ticks) => ticks.map(write) }],
+    scales: { ...(bars ? { x: { range: (_, first, last) => [first - halfS, last + halfS] } } : {}), y: { range: (_, low, high) => [Math.min(0, low), high > 0 ? high * 1.08 : 1] } },
+    axes: [{ ...axis, values: writeTimes }, { ...axis, size: 64, values: (_, ticks) => ticks.map(write) }],
     series: [{ label: "UTC", value: "{YYYY}-{MM}-{DD} {HH}:{mm}" }, ...series],
   }, columns, plot));
 }

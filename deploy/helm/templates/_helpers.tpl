@@ -41,6 +41,9 @@ app.kubernetes.io/component: {{ .process }}
 {{- range $values.providers -}}{{- $keys = append $keys (printf "%s_api_key" .) -}}{{- end -}}
 {{- range $provider, $_ := $values.furtherKeys -}}{{- $keys = append $keys (printf "%s_api_keys" $provider) -}}{{- end -}}
 {{- end -}}
+{{- if or (eq .process "api") (eq .process "worker") -}}
+{{- with $values.telemetry.headersKey -}}{{- $keys = append $keys . -}}{{- end -}}
+{{- end -}}
 {{- if eq .process "projector" -}}
 {{- $keys = append $keys "audit_key" -}}
 {{- with $values.projector.anchors.webhookKey -}}{{- $keys = append $keys . -}}{{- end -}}
@@ -92,6 +95,14 @@ app.kubernetes.io/component: {{ .process }}
 {{- end }}
 {{- range $provider, $_ := $values.furtherKeys }}
 - { name: GATEWAY_{{ upper $provider }}_API_KEYS_FILE, value: /run/secrets/{{ $provider }}_api_keys }
+{{- end }}
+{{- end }}
+{{- if or (eq .process "api") (eq .process "worker") }}
+{{- with $values.telemetry.endpoint }}
+- { name: OTEL_EXPORTER_OTLP_ENDPOINT, value: {{ . | quote }} }
+{{- end }}
+{{- with $values.telemetry.headersKey }}
+- { name: OTEL_EXPORTER_OTLP_HEADERS_FILE, value: /run/secrets/{{ . }} }
 {{- end }}
 {{- end }}
 {{- if eq .process "projector" }}

@@ -17,8 +17,6 @@ _decode = msgspec.json.Decoder(_Request).decode
 
 def is_stored(content: bytes, *, by_default: bool) -> bool:
     """True if a request says that its response is stored; `by_default`: if it says nothing."""
-    if b'"store"' not in content:
-        return by_default
     try:
         store = _decode(content).store
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
