@@ -199,18 +199,18 @@ def test_a_provider_is_added_changed_and_removed(
 
 def test_the_operator_sets_a_price(operator: Visitor) -> None:
     page = operator.page
-    operator.open("/providers/prices?model=gpt-4-turbo")
+    operator.open("/providers/prices?model=gpt-3.5-turbo")
     page.get_by_text("Set a price").click()
     prices = page.locator("form[method=post][action='/providers/prices']")
-    for name, value in (("model", "gpt-4-turbo"), ("inputPer1K", "0.25"), ("outputPer1K", "none")):
+    for name, value in (("model", "gpt-3.5-turbo"), ("inputPer1K", "0.25"), ("outputPer1K", "none")):
         prices.locator(f"[name={name}]").fill(value)
     prices.get_by_role("button").click()
     expect(page.get_by_role("status").first).to_contain_text("outputPer1K")
     prices.locator("[name=outputPer1K]").fill("0.5")
     prices.get_by_role("button").click()
-    expect(page.get_by_role("row").filter(has_text="openai/gpt-4-turbo").first).to_contain_text("0.25 / 0.5")
+    expect(page.get_by_role("row").filter(has_text="openai/gpt-3.5-turbo").first).to_contain_text("0.25 / 0.5")
     page.get_by_role("search").get_by_label("Show").select_option("true")
-    expect(page.get_by_role("row").filter(has_text="openai/gpt-4-turbo").first).to_contain_text("differ")
+    expect(page.get_by_role("row").filter(has_text="openai/gpt-3.5-turbo").first).to_contain_text("differ")
 
 
 def test_the_readme_shows_four_pages(chromium: Browser, gateway: Gateway) -> None:
