@@ -158,7 +158,7 @@ def test_a_new_user_calls_pays_and_is_refused(chromium: Browser, gateway: Gatewa
     ask(spender, "a short question")
     expect(spender.page.locator("[data-answer] .muted")).to_contain_text("$0.0")
     ask(spender, "a very long question " * 100)
-    expect(spender.page.locator("[data-answer] .bad")).to_contain_text("budget")
+    expect(spender.page.locator("[data-answer] .bad")).to_contain_text("the daily budget of $0.001 does not cover")
     assert [one for one in spender.complaints if "402" not in one] == []  # the browser notes a refused call
     assert spender.elsewhere() == []
 
