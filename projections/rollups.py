@@ -21,6 +21,11 @@ Measure: TypeAlias = Literal["answer", "first_token"]
 ALL = ""
 """In the place of a project, a key, an operation, a provider or a model: all of them."""
 
+MONEY = frozenset(name for name in SUMS if name.endswith("_nano_usd"))
+"""Wider than bigint, as no other table has them: one project's costs must not make the sum over all overflow, which
+would stop everybody's fold. A project that does not fit into the tables of its own is set aside alone.
+"""
+
 _GROUP = {
     "project_id": "text",
     "period": "text",
@@ -76,7 +81,7 @@ class Rollups:
             for group in _groups(finest):
                 histograms[(*group, measure)].update(answers)
         rows = ((*group, *amounts) for group, amounts in rolled.items())
-        await add_to(connection, f"usage_rollups{suffix}", _GROUP, SUMS, rows)
+        await add_to(connection, f"usage_rollups{suffix}", _GROUP, SUMS, rows, wide=MONEY)
         await _merge(connection, f"usage_durations{suffix}", histograms)
         failed = ((*group, requests) for group, requests in errors.items())
         await add_to(connection, f"usage_errors{suffix}", _ERRORS, ("requests",), failed)

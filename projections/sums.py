@@ -1,6 +1,6 @@
 """What an event adds to sums of usage, and how sums are added to a table. Shared by the projections of usage."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from operator import add
 from typing import Any, TypeAlias
 
@@ -139,18 +139,19 @@ async def add_to(
     keys: Mapping[str, str],
     sums: Sequence[str],
     rows: Iterable[tuple[Any, ...]],
+    *,
+    wide: Collection[str] = (),
 ) -> None:
     """Add rows to those of a table in one statement, in the order of their keys.
 
-    `keys`: the columns of its primary key, with their PostgreSQL types; `sums`: the others. All of them are constants
-    of the caller's.
+    `keys`: the columns of its primary key, with their PostgreSQL types; `sums`: the others, bigint but for those that
+    are `wide`, which are numeric. All of them are constants of the caller's.
     """
     ordered = sorted(rows)
     if not ordered:
         return
-    arrays = ", ".join(
-        f"${number}::{kind}[]" for number, kind in enumerate([*keys.values(), *["bigint"] * len(sums)], 1)
-    )
+    kinds = [*keys.values(), *("numeric" if name in wide else "bigint" for name in sums)]
+    arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(kinds, 1))
     names = ", ".join([*keys, *sums])
     added = ", ".join(f"{name} = t.{name} + excluded.{name}" for name in sums)
     await connection.execute(

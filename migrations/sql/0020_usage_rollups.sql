@@ -21,9 +21,9 @@ CREATE TABLE usage_rollups (
     prompt_tokens        bigint NOT NULL,
     completion_tokens    bigint NOT NULL,
     cached_prompt_tokens bigint NOT NULL,
-    cost_nano_usd        bigint NOT NULL,
-    assumed_nano_usd     bigint NOT NULL,
-    saved_nano_usd       bigint NOT NULL,
+    cost_nano_usd        numeric NOT NULL, -- over all projects no bigint may be enough
+    assumed_nano_usd     numeric NOT NULL, -- over all projects no bigint may be enough
+    saved_nano_usd       numeric NOT NULL, -- over all projects no bigint may be enough
     latency_sum_ms       bigint NOT NULL,
     unpriced_requests    bigint NOT NULL,
     estimated_requests   bigint NOT NULL,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from domain.errors import Unavailable
-from domain.money import NanoUsd
+from domain.money import NanoUsd, to_usd
 from infra.admission import Attempt
 from infra.database import Connection, open_pool
 from infra.event_log import EventLog
@@ -16,7 +16,10 @@ from projections.freshness import lags, wait_until_folded
 from projections.quarantine import quarantined_projects
 from projections.rebuild import rebuild
 from projections.registry import EVERY
+from projections.reports.scope import last_days
+from projections.reports.usage import usage_stats
 from projections.runner import LEADER_LOCK, Runner, is_led, run_as_leader
+from projections.scope import Scope
 from projections.sweeper import sweep
 from tests.support.ledger import RealLedger, ask, attempt, completed, cost
 from tests.support.waiting import eventually_so
@@ -89,6 +92,20 @@ async def test_the_fold_of_others_goes_on(
     ).outcome == "admitted"
     assert {(lag.events, lag.seconds) for lag in (await lags(ledger.pool)).values()} == {(0, 0.0)}
     await wait_until_folded(ledger.pool, "usage", "budgets", "requests", project_id=bystander.project)
+
+
+async def test_the_sums_of_all_projects_have_room_for_more_than_one_project_may_sum_up(
+    ledger: RealLedger, hostile: Account, bystander: Account
+) -> None:
+    for account in (hostile, await Account.open(ledger), await Account.open(ledger)):
+        await account.answered(HUGE)
+    await bystander.answered(3)
+    await ledger.fold()
+    await bystander.answered(4)
+    await ledger.fold()
+    assert await quarantined_projects(ledger.pool) == []
+    every = await usage_stats(ledger.pool, Scope(project_id=None, key_id=None), last_days(1, datetime.now(UTC).date()))
+    assert every.totals.cost == to_usd(NanoUsd(3 * HUGE + 7))
 
 
 async def test_project_is_quarantined_from_its_first_bad_event(
