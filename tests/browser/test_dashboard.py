@@ -163,6 +163,7 @@ def test_a_new_user_calls_pays_and_is_refused(chromium: Browser, gateway: Gatewa
     assert spender.elsewhere() == []
 
     page.get_by_role("link", name="Budgets", exact=True).click()
+    user.reload_until("a tenth of a cent", "the key's day")
     row = (
         page.get_by_role("group", name="Refused, the newest first")
         .get_by_role("row")
