@@ -1,6 +1,7 @@
-"""What of a key's limits is in use at this moment: requests and tokens of the last minute, requests in flight.
+"""What of a key's limits is in use at this moment: requests and tokens a minute, requests in flight.
 
-A rate is metered as admission does it (GCRA): what is in use drains evenly, all of it within a minute.
+A rate is metered as admission does it (GCRA): what is in use drains evenly, at the limit's own rate. So ten requests of
+a limit of 600 a minute are in use for a second.
 """
 
 from datetime import datetime

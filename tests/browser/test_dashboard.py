@@ -6,41 +6,60 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
-from api.dashboard.router import PAGES
+from api.dashboard.router import NAVIGATION, PAGES
 from tests.provider.running import RunningProvider
 from tests.support.browser import SCHEMES, WIDTHS_PX, Visitor, find_chromium, running_chromium
+from tests.support.demo_project import DemoProject
 from tests.support.gateway import Gateway, environment_for
-from tests.support.hostile_project import CANARY, HostileProject
+from tests.support.hostile_project import CANARY, HOSTILE, HostileProject
 
 SCREENSHOTS = Path(os.environ.get("GATEWAY_TEST_SCREENSHOTS") or Path(__file__).parent / "screenshots")
+IMAGES = Path(__file__).parents[2] / "docs" / "images"
+WRITES_IMAGES = os.environ.get("WRITE_IMAGES") == "1"
+MAX_IMAGE_BYTES = 150_000
+PICTURED = {"overview": "/", "request": "/requests/{explained}", "budgets": "/budgets", "connect": "/connect"}
+"""The pages that the README shows, by the names of their images."""
 PIECES = frozenset({"/audit/verifications", "/requests/new"})
-"""Parts of pages, which they ask for by themselves."""
+"""Parts of pages, which these ask for by themselves."""
 FILES = (".csv", "/export")
-VIEWS = (
-    "/usage?group=metadata.x&then=day",
-    "/usage?metric=latency&group=hour&range=1",
-    "/requests?status=failed",
-    "/keys?state=revoked",
-    "/sign-in?anew=1",
-)
-"""Pages with filters, and the one before all others."""
 
 
-def paths() -> list[str]:
+def every_page() -> list[str]:
     """Return the path of every page that there is, as its route has it."""
     found = {path for page in PAGES for one in page.HANDLERS if "GET" in one.http_methods for path in one.paths}
     return sorted(path for path in found if not path.endswith(FILES) and path not in PIECES)
 
 
-PLACE = re.compile(r"{(\w+):str}")
-EVERY_PAGE = (*paths(), *VIEWS)
+SHOWN = {
+    "/keys": "key",
+    "/budgets": "key",
+    "/requests": "model",
+    "/requests/{request_id:str}": "value",
+    "/projects/{project_id:str}": "project",
+    "/providers/{owner:str}/{provider:str}": "model",
+    "/requests/{failed}": "error",
+    "/usage?group=metadata.{metadata}": "value",
+}
+"""Pages that show a text of a caller's or a provider's, and which."""
+VIEWS = (
+    "/requests/{failed}",
+    "/requests/{refused}",
+    "/usage?group=metadata.{metadata}",
+    "/usage?metric=latency&group=hour&range=1",
+    "/requests?status=cached",
+    "/sign-in?anew=1",
+)
+"""Pages with filters, of other requests, and the one before all others."""
+VISITED = (*every_page(), *VIEWS)
 
 
 @pytest.fixture(scope="module")
 def gateway(upstream: RunningProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """Run a gateway as a new user starts it."""
+    if find_chromium() is None:
+        pytest.skip("no Chromium is installed (`apt-get install chromium`)")
     running = Gateway.start(tmp_path_factory.mktemp("seen") / "data", env=environment_for(upstream))
     yield running
     running.stop()
@@ -75,21 +94,19 @@ def member(chromium: Browser, gateway: Gateway, project: HostileProject) -> Visi
     return Visitor(chromium, gateway.address).sign_in(project.member_key)
 
 
-def address(path: str, project: HostileProject) -> str:
-    """Return a page of the project."""
-    ids = {
-        "key_id": project.key_id,
-        "project_id": project.project_id,
-        "request_id": project.answered,
-    }
-    return PLACE.sub(lambda place: ids[place[1]], path)
+def check(visitor: Visitor) -> None:
+    """Nothing that somebody wrote became markup, no script failed, and nothing was asked for elsewhere."""
+    assert visitor.page.locator(CANARY).count() == 0
+    assert visitor.complaints == []
+    assert visitor.elsewhere() == []
 
 
-@pytest.mark.parametrize("path", EVERY_PAGE)
+@pytest.mark.parametrize("path", VISITED)
 def test_a_page_is_readable_for_everybody_on_any_screen(path: str, admin: Visitor, project: HostileProject) -> None:
-    admin.open(address(path, project))
-    name = re.sub(r"\W+", "-", path).strip("-") or "overview"
-    found = []
+    text = admin.open(project.address(path))
+    assert f"{HOSTILE} {SHOWN[path]}" in text if path in SHOWN else True
+    check(admin)
+    name, found = re.sub(r"\W+", "-", path).strip("-") or "home", []
     for scheme in SCHEMES:
         for width_px in WIDTHS_PX:
             admin.look(scheme, width_px)
@@ -98,12 +115,120 @@ def test_a_page_is_readable_for_everybody_on_any_screen(path: str, admin: Visito
             wide_px = admin.page.evaluate("document.documentElement.scrollWidth")
             found += [f"{wide_px} px wide on {width_px}"] if wide_px > width_px else []
     assert found == []
-    assert admin.complaints == []
+    check(admin)
 
 
-@pytest.mark.parametrize("path", EVERY_PAGE)
-def test_what_others_wrote_is_text(path: str, operator: Visitor, admin: Visitor, project: HostileProject) -> None:
-    for visitor in (operator, admin):
-        visitor.open(address(path, project))
-        assert visitor.page.locator(CANARY).count() == 0
-        assert "49" not in visitor.page.title()
+def test_the_operator_sees_every_project_s_words_as_text(operator: Visitor, project: HostileProject) -> None:
+    for path in VISITED:
+        operator.open(project.address(path))
+        check(operator)
+
+
+def test_every_link_of_a_viewer_leads_to_a_page(operator: Visitor, admin: Visitor, member: Visitor) -> None:
+    for visitor, role in ((operator, "operator"), (admin, "admin"), (member, "member")):
+        visitor.open("/")
+        links = visitor.page.get_by_role("navigation", name="Pages").get_by_role("link")
+        assert links.all_text_contents() == [one.label for one in NAVIGATION if role in one.roles]
+        for link in [str(link.get_attribute("href")) for link in links.all()]:
+            visitor.open(link)
+            expect(visitor.page.locator("nav a[aria-current=page]")).to_have_count(1)
+            check(visitor)
+
+
+def test_a_new_user_calls_pays_and_is_refused(chromium: Browser, gateway: Gateway) -> None:
+    assert gateway.first_key is not None
+    user = Visitor(chromium, gateway.address)
+    page = user.page
+    page.goto("/")
+    page.get_by_label("Key").fill(gateway.first_key)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Overview")
+    ask(user, "hello, what does this cost?")
+    expect(page.locator("[data-answer] .muted")).to_contain_text("$0.0")
+    page.get_by_role("link", name="Requests", exact=True).click()
+    page.locator("tbody a").first.click()
+    expect(page.locator("main")).to_contain_text("The charge, explained")
+
+    page.get_by_role("link", name="Keys", exact=True).click()
+    page.get_by_role("link", name="New key").click()
+    user.send("/keys", name="a tenth of a cent", dailyBudget="0.001")
+    secret = page.locator("#secret").text_content()
+    assert secret is not None
+    spender = Visitor(chromium, gateway.address).sign_in(secret)
+    ask(spender, "a short question")
+    expect(spender.page.locator("[data-answer] .muted")).to_contain_text("$0.0")
+    ask(spender, "a very long question " * 100)
+    expect(spender.page.locator("[data-answer] .bad")).to_contain_text("the daily budget of $0.001 does not cover")
+    assert [one for one in spender.complaints if "402" not in one] == []  # the browser notes a refused call
+    assert spender.elsewhere() == []
+
+    page.get_by_role("link", name="Budgets", exact=True).click()
+    user.reload_until("a tenth of a cent", "the key's day")
+    row = (
+        page.get_by_role("group", name="Refused, the newest first")
+        .get_by_role("row")
+        .filter(has_text="a tenth of a cent")
+    )
+    expect(row).to_contain_text("the key's day")
+    row.get_by_role("link").last.click()
+    expect(page.locator("main")).to_contain_text("The daily budget of $0.001 did not cover it")
+    check(user)
+
+
+def test_a_provider_is_added_changed_and_removed(
+    admin: Visitor, project: HostileProject, upstream: RunningProvider
+) -> None:
+    page = admin.page
+    admin.open("/providers")
+    page.get_by_text("Add a provider").click()
+    url, of_another = upstream.openai_base_url, f"/{project.project_id}/another"
+    admin.send("/providers", name="another", baseUrl=url, apiKey="sk-another-1234", models="gpt-4o")
+    expect(page.get_by_role("status").first).to_contain_text("replacesBuiltin")
+    admin.send("/providers", apiKey="sk-another-1234", replacesBuiltin="false")
+    expect(page.get_by_role("heading", level=1)).to_have_text("another")
+    page.get_by_text("Add a credential").click()
+    admin.send(f"{of_another}/credentials", name="second", apiKey="sk-second-5678")
+    admin.send("/credentials/second", weight="7")
+    expect(page.get_by_label("Weight of second")).to_have_value("7")
+    admin.send("/credentials/second/remove")
+    expect(page.get_by_text("…5678")).to_have_count(0)
+    page.get_by_text("Remove this provider").click()
+    admin.send(f"{of_another}/remove")
+    expect(page.get_by_role("link", name="mine", exact=True)).to_have_count(1)
+    expect(page.get_by_role("link", name="another", exact=True)).to_have_count(0)
+
+
+def test_the_operator_sets_a_price(operator: Visitor) -> None:
+    page = operator.page
+    operator.open("/providers/prices?model=gpt-3.5-turbo")
+    page.get_by_text("Set a price").click()
+    prices = page.locator("form[method=post][action='/providers/prices']")
+    for name, value in (("model", "gpt-3.5-turbo"), ("inputPer1K", "0.25"), ("outputPer1K", "none")):
+        prices.locator(f"[name={name}]").fill(value)
+    prices.get_by_role("button").click()
+    expect(page.get_by_role("status").first).to_contain_text("outputPer1K")
+    prices.locator("[name=outputPer1K]").fill("0.5")
+    prices.get_by_role("button").click()
+    expect(page.get_by_role("row").filter(has_text="openai/gpt-3.5-turbo").first).to_contain_text("0.25 / 0.5")
+    page.get_by_role("search").get_by_label("Show").select_option("true")
+    expect(page.get_by_role("row").filter(has_text="openai/gpt-3.5-turbo").first).to_contain_text("differ")
+
+
+def test_the_readme_shows_four_pages(chromium: Browser, gateway: Gateway) -> None:
+    demo = DemoProject(gateway)
+    visitor = Visitor(chromium, gateway.address).sign_in(demo.key)
+    visitor.look("light", 1_280)
+    folder = IMAGES if WRITES_IMAGES else SCREENSHOTS
+    for name, path in PICTURED.items():
+        visitor.open(path.format(explained=demo.explained))
+        visitor.page.wait_for_load_state("networkidle")
+        visitor.page.screenshot(path=folder / f"{name}.png")
+        assert 0 < (folder / f"{name}.png").stat().st_size < MAX_IMAGE_BYTES
+        assert (IMAGES / f"{name}.png").exists()
+        check(visitor)
+
+
+def ask(visitor: Visitor, words: str) -> None:
+    """Call `echo` in the playground."""
+    visitor.page.get_by_role("link", name="Connect", exact=True).click()
+    visitor.send("/connect", model="echo", prompt=words)

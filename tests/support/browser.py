@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import axe_playwright_python
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 """Of the program, in the distributions that have it."""
@@ -15,6 +15,8 @@ TIMEOUT_MS = 30_000
 WIDTHS_PX = (320, 1_440)
 SCHEMES = ("light", "dark")
 HEIGHT_PX = 900
+MAX_RELOADS = 60
+RELOAD_MS = 250
 _AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text()
 _RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 _ASK_AXE = """async (tags) => (await axe.run(document, {
@@ -66,6 +68,7 @@ class Visitor:
         answer = self.page.goto(path)
         assert answer is not None
         assert answer.status == 200, (path, answer.status, self.text())
+        expect(self.page.locator("[hx-trigger=load]")).to_have_count(0)  # pieces that come after the page
         return self.text()
 
     def text(self) -> str:
@@ -79,6 +82,26 @@ class Visitor:
         self.page.get_by_role("button", name="Sign in").click()
         self.page.get_by_role("button", name="Sign out").wait_for()
         return self
+
+    def send(self, action: str, **fields: str) -> None:
+        """Fill the form whose address ends so, which is to be seen, and send it."""
+        form = self.page.locator(f"form[action$='{action}']")
+        for name, value in fields.items():
+            field = form.locator(f"[name={name}]")
+            if field.evaluate("field => field.localName") == "select":
+                field.select_option(value)
+            else:
+                field.fill(value)
+        form.get_by_role("button").last.click()
+
+    def reload_until(self, *words: str) -> None:
+        """Load the page again until one of its rows has these words: what it shows may be a moment behind."""
+        for _ in range(MAX_RELOADS):
+            rows = self.page.get_by_role("row").all_text_contents()
+            if any(all(word in row for word in words) for row in rows):
+                return
+            self.page.wait_for_timeout(RELOAD_MS)
+            self.page.reload()
 
     def look(self, scheme: Any, width_px: int) -> None:
         """See the page in a colour scheme, on a screen of a width."""

@@ -1,5 +1,6 @@
 """A project in which everything that callers and providers may write is markup, for the pages that show it."""
 
+import re
 from typing import Any
 from urllib.parse import quote
 
@@ -13,6 +14,7 @@ CANARY = "x-canary"
 HOSTILE = f"\"'></script></textarea><{CANARY}>{{{{7*7}}}}"
 """Breaks out of an attribute, an element or a template, if one of them lets it."""
 TIMEOUT_S = 30.0
+PLACE = re.compile(r"{(\w+)(?::str)?}")
 
 
 class HostileProject:
@@ -44,6 +46,20 @@ class HostileProject:
         self.failed = self._chat(self.key, f"[[status=400]] [[message={quote(f'{HOSTILE} error', safe='')}]]", 400)
         self.refused = self._chat(self.member_key, "more than the budget has", 402)
         self._client.close()
+
+    def address(self, path: str) -> str:
+        """Return the address of a page, with this project's ids in their places."""
+        ids = {
+            "key_id": self.key_id,
+            "project_id": self.project_id,
+            "request_id": self.answered,
+            "owner": self.project_id,
+            "provider": "mine",
+            "failed": self.failed,
+            "refused": self.refused,
+            "metadata": quote(f"{HOSTILE} name", safe=""),
+        }
+        return PLACE.sub(lambda place: ids[place[1]], path)
 
     def _chat(self, key: str, prompt: str, expected: int, **fields: Any) -> str:
         """Send a chat. Return the request's id."""
