@@ -186,6 +186,16 @@ async def test_a_report_has_the_same_groups_of_the_time_before(ledger: RealLedge
     assert compared >= 6
 
 
+async def test_what_is_not_counted_by_what_callers_say_is_not_known(ledger: RealLedger) -> None:
+    await said(ledger, {"team": "a"})
+    await ledger.fold()
+    report = await usage_report(ledger.pool, EVERYBODY, WINDOW, ("metadata.team",))
+    (line,) = report.lines
+    unknown = (line.rejected_requests, line.cached_prompt_tokens, line.cache_write_tokens, line.reasoning_tokens)
+    assert unknown == (None, None, None, None)
+    assert (line.cached_requests, report.totals.rejected_requests, report.totals.reasoning_tokens) == (1, 0, 0)
+
+
 @pytest.mark.parametrize(
     "groups",
     [("model", "model"), ("day", "hour"), ("session", "model"), ("metadata.", "day"), ("x",), ("model", "day", "key")],
