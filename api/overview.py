@@ -34,7 +34,9 @@ class Away(Struct, kw_only=True):
     """Something that does not work at the moment."""
 
     what: str
-    """`postgresql`, `nats`, `migrations`, `projector`, `quarantine`, or `provider/model`."""
+    """`postgresql`, `nats`, `migrations`, `projector`, `quarantine`, or `provider/model`. Of the installation's
+    credentials, a reader of one project learns the provider alone.
+    """
     state: str
 
 
@@ -101,12 +103,15 @@ async def _top(pool: Pool, scope: Scope, window: Window, group: str) -> list[Top
 
 
 async def _away(services: Services, scope: Scope) -> list[Away]:
-    found: list[Away] = []
     if scope.project_id is None:
         findings: Findings = await services.readiness.findings()
         states = ((part, getattr(findings, part)) for part in _PARTS)
         found = [Away(what=part, state=state) for part, state in states if state != "ok"]
         if findings.quarantined_projects:
             found.append(Away(what="quarantine", state=f"{findings.quarantined_projects} projects"))
-    targets = services.provider_health.open_circuits(scope.project_id)
-    return found + [Away(what=target, state="open") for target in targets]
+        return found + [Away(what=target, state="open") for target in services.provider_health.open_circuits()]
+    own = services.provider_health.open_circuits(scope.project_id)
+    return [
+        *(Away(what=target, state="open") for target in own),
+        *(Away(what=name, state="open for some models") for name in services.provider_health.open_providers()),
+    ]

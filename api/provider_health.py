@@ -101,12 +101,21 @@ class ProviderHealth:
         limits = self._limits.get(key)
         return headroom(limits[1], now_s - limits[0]) if limits is not None else 1.0
 
-    def open_circuits(self, project_id: str | None = None) -> tuple[str, ...]:
-        """Return the installation's and a project's targets whose circuits are not closed, as `provider/model`."""
+    def open_circuits(self, owner: str = INSTALLATION) -> tuple[str, ...]:
+        """Return the targets under an owner's credentials whose circuits are not closed, as `provider/model`."""
+        return self._named(owner, lambda key: f"{key.provider}/{key.model}")
+
+    def open_providers(self) -> tuple[str, ...]:
+        """Return the providers of which a circuit of the installation's is not closed, for those who may not learn
+        which models others ask for.
+        """
+        return self._named(INSTALLATION, lambda key: key.provider)
+
+    def _named(self, owner: str, name: Callable[[CircuitKey], str]) -> tuple[str, ...]:
         names = {
-            f"{told.key.provider}/{told.key.model}"
+            name(told.key)
             for _, told in list(self._circuits.values())
-            if told.state != "closed" and told.key.owner in (INSTALLATION, project_id)
+            if told.state != "closed" and told.key.owner == owner
         }
         return tuple(sorted(names)[:MAX_LISTED_OPEN])
 

@@ -85,10 +85,10 @@ class RequestLifetime:
             in_hand = scope.get(BYTES_SCOPE)
             if isinstance(in_hand, BytesInHand):
                 in_hand.close()
-            has_viewer = in_hand is None and scope.get("user") is not None
+            has_viewer = scope.get("user") is not None
             route, took_s = route_of(scope["path"], has_viewer=has_viewer), time.perf_counter() - started_s
             self._metrics.observe(route, str(status), took_s, facts)
-            if _has_line(self._access_log, route, status):
+            if _has_line(self._access_log, route, status, facts):
                 line = _line(request_id, route, status, took_s, facts)
                 self._access_log.note(line, _limited(status, is_known=in_hand is not None or has_viewer))
 
@@ -114,9 +114,9 @@ async def note_failure(error: Exception, scope: Scope) -> None:
         facts.failed(error)
 
 
-def _has_line(access_log: AccessLog, route: str, status: int) -> bool:
-    if access_log.lines == "all":
-        return status >= _LEAST_FAILURE or route not in _WATCHERS
+def _has_line(access_log: AccessLog, route: str, status: int, facts: RequestFacts) -> bool:
+    if access_log.lines == "all":  # a page that asked a model, as the playground does, is a call as any other
+        return status >= _LEAST_FAILURE or route not in _WATCHERS or facts.operation is not None
     return access_log.lines == "failures" and status >= _LEAST_FAILURE
 
 

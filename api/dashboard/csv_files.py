@@ -2,13 +2,18 @@
 
 import csv
 import io
+import re
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from typing import Any
 
 CSV = "text/csv; charset=utf-8"
 MAX_ROWS_AT_ONCE = 2_000
 """Of a table that is written at once, while nobody else is served. A longer one is sent in pieces."""
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""The last four are the same signs in full width, which spreadsheets take for them."""
+_CONTROL_STARTS = ("\t", "\r", "\n")
+_INVISIBLE = "\x00\ufeff\u200b"
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?", re.ASCII)
 
 
 async def csv_pieces(header: Sequence[str], pages: AsyncIterable[Iterable[Sequence[Any]]]) -> AsyncIterator[bytes]:
@@ -33,4 +38,11 @@ def _field(value: Any) -> Any:
     """Texts that begin like a formula get an apostrophe in front (OWASP, CSV injection). Numbers stay numbers."""
     if value is None:
         return ""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_STARTS) else value
+    return f"'{value}" if isinstance(value, str) and _is_like_a_formula(value) else value
+
+
+def _is_like_a_formula(text: str) -> bool:
+    if _NUMBER.fullmatch(text):
+        return False
+    seen = text.lstrip().lstrip(_INVISIBLE).lstrip()
+    return text.startswith(_CONTROL_STARTS) or seen.startswith(_FORMULA_STARTS)

@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 
 from api.authentication import Caller
 from api.native.completions import answer_chat
+from api.request_facts import FACTS_SCOPE, facts_of
 from api.request_lifetime import BYTES_SCOPE, REQUEST_ID_SCOPE
 from api.requests import CountedRequest, HttpRequest
 from domain.names import Name
@@ -117,6 +118,8 @@ async def _call(request: HttpRequest, caller: Caller, trial: Trial, *, stream: b
         wanted["maxTokens"] = trial.max_tokens
     body = _encode(wanted)
     headers = [(b"content-type", b"application/json"), (b"user-agent", CLIENT)]
+    facts = facts_of(request.scope)  # the page's own: its access line and its figures are those of the call
+    facts.key_id = caller.key_id
     scope: Any = {
         "type": "http",
         "asgi": request.scope["asgi"],
@@ -134,6 +137,7 @@ async def _call(request: HttpRequest, caller: Caller, trial: Trial, *, stream: b
         "user": caller,
         "litestar_app": request.app,
         REQUEST_ID_SCOPE: request.scope[REQUEST_ID_SCOPE],  # type: ignore[literal-required]
+        FACTS_SCOPE: facts,
         BYTES_SCOPE: request.scope[BYTES_SCOPE],  # type: ignore[literal-required]
     }
     return await answer_chat(CountedRequest.of_job(scope, request.receive, body))

@@ -11,7 +11,7 @@ from api.report_scope import asked_window
 from api.services import Services
 from domain.errors import InvalidRequest
 from infra.database import Pool
-from projections.reports.labels import labels_of, project_of_key
+from projections.reports.labels import name_of_key, project_of_key
 from projections.reports.scope import Window
 from projections.scope import Scope
 
@@ -76,11 +76,11 @@ async def choices(services: Services, viewer: Viewer, asked: ReportFilters) -> d
         "ranges": shown,
         "range": asked.range or DEFAULT_RANGE,
         "projects": [("", "All projects"), *((one.project_id, one.name) for one in projects)],
-        "key_name": await key_name(services.pool, asked.key),
+        "key_name": await key_name(services.pool, viewer.scope(project_id=asked.project), asked.key),
         "asked": asked,
     }
 
 
-async def key_name(pool: Pool, key_id: str | None) -> str | None:
-    """The name of a key; its id if it has none."""
-    return (await labels_of(pool, keys=(key_id,))).get(key_id, key_id) if key_id else None
+async def key_name(pool: Pool, scope: Scope, key_id: str | None) -> str | None:
+    """The name of a key of this scope; its id if it has none, or is another's: whoever looks learns no more of it."""
+    return (await name_of_key(pool, scope, key_id) or key_id) if key_id else None

@@ -16,22 +16,22 @@ NO_DURATIONS: Durations = {}
 
 
 class Figures(Struct, kw_only=True, rename="camel"):
-    """The usage in a span of time."""
+    """The usage in a span of time. By what callers say, some of it is not counted, and null."""
 
     requests: int
     """The completed, cached and failed requests."""
     cached_requests: int
     failed_requests: int
-    rejected_requests: int
+    rejected_requests: int | None
     """Refused by a budget. They count in none of the others."""
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
-    cached_prompt_tokens: int
+    cached_prompt_tokens: int | None
     """The part of `promptTokens` that providers read from their caches."""
-    cache_write_tokens: int
+    cache_write_tokens: int | None
     """The part of `promptTokens` that providers wrote to their caches."""
-    reasoning_tokens: int
+    reasoning_tokens: int | None
     """The part of `completionTokens` that was thinking."""
     tokens_estimated: bool
     """The tokens of some requests are estimated: an answer was cut, or came without its usage."""
@@ -79,13 +79,13 @@ def figures(
         requests=requests,
         cached_requests=sums["cached_requests"],
         failed_requests=sums["failed_requests"],
-        rejected_requests=sums.get("rejected_requests", 0),
+        rejected_requests=sums.get("rejected_requests"),
         prompt_tokens=sums["prompt_tokens"],
         completion_tokens=sums["completion_tokens"],
         total_tokens=sums["prompt_tokens"] + sums["completion_tokens"],
-        cached_prompt_tokens=sums.get("cached_prompt_tokens", 0),
-        cache_write_tokens=sums.get("cache_write_tokens", 0),
-        reasoning_tokens=sums.get("reasoning_tokens", 0),
+        cached_prompt_tokens=sums.get("cached_prompt_tokens"),
+        cache_write_tokens=sums.get("cache_write_tokens"),
+        reasoning_tokens=sums.get("reasoning_tokens"),
         tokens_estimated=sums["estimated_requests"] > 0,
         cost=dollars(sums["cost_nano_usd"]),
         cost_is_lower_bound=is_lower_bound(sums),

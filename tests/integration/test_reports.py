@@ -18,6 +18,7 @@ from infra.event_log import Commit
 from infra.ids import new_id
 from projections.attributes import MAX_NAMES, MAX_VALUES
 from projections.reports.costs import cost_report
+from projections.reports.labels import metadata_names, name_of_key
 from projections.reports.money import caps, spends
 from projections.reports.requests import Search, count_newer, get_request, search
 from projections.reports.scope import Window
@@ -86,12 +87,14 @@ async def test_what_a_request_does_not_say_is_a_line_of_its_own(ledger: RealLedg
     assert {line.agent for line in by_agent.breakdown} == {"a", None}
 
 
-async def said(ledger: RealLedger, metadata: dict[str, Any], origin: Origin | None = None) -> None:
+async def said(
+    ledger: RealLedger, metadata: dict[str, Any], origin: Origin | None = None, *, key_id: str = "key_1"
+) -> None:
     """Append a request that says so, and costs 7 nano-dollars."""
     request, at = new_id("req"), FIRST_DAY + timedelta(hours=5)
     event = RequestServedFromCache(
         request_id=request,
-        key_id="key_1",
+        key_id=key_id,
         operation="chat",
         model="m",
         provider="p",
@@ -104,6 +107,21 @@ async def said(ledger: RealLedger, metadata: dict[str, Any], origin: Origin | No
     )
     stream = request_stream(request)
     await ledger.log.append(Commit(stream=stream, expected_version=0, project_id="prj_1", at=at, events=(event,)))
+
+
+async def test_a_key_learns_the_names_of_its_own_metadata_and_of_itself_alone(ledger: RealLedger) -> None:
+    await said(ledger, {"team": "a"})
+    await said(ledger, {"secret": "a"}, key_id="key_2")
+    await ledger.fold()
+    window = Window(first=FIRST_DAY.date(), last=FIRST_DAY.date())
+    assert await metadata_names(ledger.pool, Scope(project_id="prj_1", key_id="key_1"), window) == ["team"]
+    assert await metadata_names(ledger.pool, Scope(project_id="prj_1"), window) == ["secret", "team"]
+    project = await ledger.new_project()
+    key, other = await ledger.new_key(project), await ledger.new_key(project)
+    assert await name_of_key(ledger.pool, Scope(project_id=project), key) is not None
+    assert await name_of_key(ledger.pool, EVERYBODY, key) is not None
+    assert await name_of_key(ledger.pool, Scope(project_id="prj_1"), key) is None
+    assert await name_of_key(ledger.pool, Scope(project_id=project, key_id=other), key) is None
 
 
 async def test_values_beyond_the_bound_are_one_line(ledger: RealLedger) -> None:
@@ -166,6 +184,16 @@ async def test_a_report_has_the_same_groups_of_the_time_before(ledger: RealLedge
         assert (line.previous.cost if line.previous else None) == previous
         compared += previous is not None
     assert compared >= 6
+
+
+async def test_what_is_not_counted_by_what_callers_say_is_not_known(ledger: RealLedger) -> None:
+    await said(ledger, {"team": "a"})
+    await ledger.fold()
+    report = await usage_report(ledger.pool, EVERYBODY, WINDOW, ("metadata.team",))
+    (line,) = report.lines
+    unknown = (line.rejected_requests, line.cached_prompt_tokens, line.cache_write_tokens, line.reasoning_tokens)
+    assert unknown == (None, None, None, None)
+    assert (line.cached_requests, report.totals.rejected_requests, report.totals.reasoning_tokens) == (1, 0, 0)
 
 
 @pytest.mark.parametrize(

@@ -174,6 +174,16 @@ async def test_pages_of_somebody_who_has_signed_in_have_no_line_and_count_as_the
     assert [(found["route"], found["status"]) for found in written.lines()] == [("dashboard", 500)]
 
 
+async def test_a_page_that_asked_a_model_has_the_line_of_its_call() -> None:
+    written = Written()
+    log = written.log()
+    await answer(log, "/connect", 200, viewer="somebody")
+    log.close()
+    (found,) = written.lines()
+    assert (found["route"], found["key_id"], found["model"]) == ("dashboard", "key_1", "gpt-4o-mini")
+    assert found["cost_usd"] == Decimal("0.00000855")
+
+
 async def test_what_watches_the_gateway_has_no_line_unless_it_fails() -> None:
     written = Written()
     log = written.log()

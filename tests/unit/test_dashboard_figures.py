@@ -80,9 +80,29 @@ def test_a_files_address_changes_with_its_content() -> None:
     assert address_of("app.css").endswith(sha256((STATIC / "app.css").read_bytes()).hexdigest()[:12])
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "=1+1",
+        "+1",
+        "-1+1",
+        "@SUM(A1)",
+        "\t=1",
+        "\nx",
+        "\n=1",
+        " =1",
+        "\u00a0+1",
+        "\ufeff=1",
+        "\uff1d1",
+        "\uff0b1",
+        "\uff0d1",
+        "\uff20x",
+    ],
+)
 def test_a_spreadsheet_takes_no_text_for_a_formula(text: str) -> None:
-    assert csv_text(["name", "cost"], [[text, -1]]).splitlines()[1].startswith(("'", "\"'"))
+    _, line = csv_text(["name", "cost"], [[text, -1]]).split("\r\n", 1)
+    assert line.startswith(("'", "\"'"))
+    assert csv_text(["cost"], [["-0.0125"], ["7"]]) == "cost\r\n-0.0125\r\n7\r\n"
     assert csv_text(["cost"], [[-1], [None]]) == 'cost\r\n-1\r\n""\r\n'
 
 

@@ -28,6 +28,15 @@ def test_a_target_whose_circuit_is_open_comes_last_until_its_probe_is_due() -> N
     assert health.share(KEY) == 1.0
 
 
+def test_which_models_others_ask_for_is_told_with_their_owners_circuits_alone() -> None:
+    health = health_at([100.0])
+    own = replace(OPEN, key=replace(KEY, owner="prj_1", provider="anthropic", model="m"))
+    health.take(WorkerNews(worker="w1", circuits=(OPEN, own)))
+    assert health.open_circuits("prj_1") == ("anthropic/m",)
+    assert health.open_circuits("prj_2") == ()
+    assert health.open_providers() == ("openai",)
+
+
 def test_a_target_that_names_no_credential_is_as_well_as_the_best_of_them() -> None:
     health = health_at([100.0])
     one, two = replace(KEY, credential="default"), replace(KEY, credential="eu")

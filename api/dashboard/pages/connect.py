@@ -18,6 +18,7 @@ from api.dashboard.viewer import Viewer
 from api.delivery import EVENT_STREAM
 from api.native.envelope import NativeResponse
 from api.native.errors import status_of
+from api.request_facts import facts_of
 from api.requests import HttpRequest, id_in_path, request_id_of
 from api.services import Services
 from domain.errors import GatewayError, InvalidRequest, NotFound
@@ -61,6 +62,7 @@ async def try_model(
             return await stream_trial(request, caller, trial)
         answer = await answer_trial(request, caller, trial)
     except GatewayError as error:
+        facts_of(request.scope).failed(error)
         if wants_stream:
             return _error(request, error)
         return await _connect(request, services, viewer, values, error=error)

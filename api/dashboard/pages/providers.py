@@ -79,7 +79,7 @@ async def show_health(
         title="How providers answer",
         owner=owner,
         health=await _health(services, viewer, owner),
-        away=_away(services, owner),
+        away=_away(services, viewer, owner),
     )
 
 
@@ -261,9 +261,16 @@ async def _health(services: Services, viewer: Viewer, owner: str) -> list[Provid
     return [health_out(one) for one in await services.provider_health.of(None if everybodys else owner)]
 
 
-def _away(services: Services, owner: str) -> tuple[str, ...]:
-    """The targets of the owner and of the installation that are not called at the moment."""
-    return services.provider_health.open_circuits(owner)
+def _away(services: Services, viewer: Viewer, owner: str) -> tuple[str, ...]:
+    """The targets of the owner and of the installation that are not called at the moment. Which models others ask for
+    under the installation's credentials is told to the operator alone.
+    """
+    health = services.provider_health
+    own = health.open_circuits(owner)
+    if owner == INSTALLATION:
+        return own
+    shared = health.open_circuits() if viewer.role == "operator" else health.open_providers()
+    return (*own, *shared)
 
 
 async def _list(
@@ -286,7 +293,7 @@ async def _list(
         shared=shared,
         credentials=await credentials_by_provider(services.pool, owner),
         built_in=WITH_A_KEY,
-        away=_away(services, owner),
+        away=_away(services, viewer, owner),
         address_of=address_of,
         may_change=viewer.may_change,
         values=values,
