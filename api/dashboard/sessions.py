@@ -49,6 +49,11 @@ class SignIns:
         self._guesses = Guesses()
         self._is_open = keyless and master_key is None
 
+    @property
+    def is_open(self) -> bool:
+        """True if the operator's pages are open to this machine itself without a key."""
+        return self._is_open
+
     async def sign_in(self, key: str, *, client: str, address: str) -> str:
         """Open a session with a key, or the master key. Return its token. `client`: what the browser calls itself.
 
