@@ -1,7 +1,9 @@
 """The operator's access: the master key, and the few calls that are open to this machine itself without it.
 
 A request is this machine's own if it comes straight from a loopback connection. A reverse proxy on the same machine
-that adds no header to what it forwards looks just like that: so no call that is open in this way may do harm to others.
+that adds no header to what it forwards, and passes on the `Host` that a stranger chose, looks just like that. So no
+call that is open in this way changes what others have. The dashboard's pages that are open do show whose requests there
+are and what they cost, to whoever comes this way; not the log, nor its export, nor the content of a request.
 """
 
 import hmac

@@ -140,6 +140,10 @@ async def run(
     services.prices.set_overrides(await price_overrides(backends.pool))
     probes = Probes.of(settings, report=partial(report, services), metrics=partial(figures, services))
     await probes.serve()
+    if services.sign_ins.is_open:
+        log.warning(
+            "operator_pages_are_open", to="whatever reaches the loopback address", until="GATEWAY_MASTER_KEY is set"
+        )
     log.info("api_ready")
     async with asyncio.TaskGroup() as tasks:
         background = [

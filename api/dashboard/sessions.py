@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 
 from api.authentication import Authenticator
+from api.dashboard.guesses import Guesses
 from api.dashboard.viewer import Viewer
 from api.operator import Peer, is_this_machine
 from domain.errors import Unauthorized
@@ -45,16 +46,24 @@ class SignIns:
         self._authenticator = authenticator
         self._vault = vault
         self._master_key = master_key
+        self._guesses = Guesses()
         self._is_open = keyless and master_key is None
 
-    async def sign_in(self, key: str, *, client: str) -> str:
+    @property
+    def is_open(self) -> bool:
+        """True if the operator's pages are open to this machine itself without a key."""
+        return self._is_open
+
+    async def sign_in(self, key: str, *, client: str, address: str) -> str:
         """Open a session with a key, or the master key. Return its token. `client`: what the browser calls itself.
 
         Raises:
             Unauthorized: the key does not work.
+            RateLimited: too many that do not were tried from this address.
             Unavailable, Overloaded: as `Authenticator.authenticate`.
 
         """
+        self._guesses.take(address)
         session = secrets.token_urlsafe(TOKEN_BYTES)
         token = session + self._vault.session_seal(session)
         project_id = key_id = None
@@ -66,6 +75,7 @@ class SignIns:
             except Unauthorized:
                 raise Unauthorized(_BAD_KEY) from None
             project_id, key_id, credential_hash = caller.project_id, caller.key_id, caller.secret_hash
+        self._guesses.give_back(address)
         await self._sessions.open(
             token_hash=_hash(token),
             session_id=new_id("session"),

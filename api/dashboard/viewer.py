@@ -15,6 +15,11 @@ _OPEN_VIEW = (
     "with it, or sign in with an admin key of the project"
 )
 
+_NOT_IN_OPEN_VIEW = (
+    "the log is shown to whoever has signed in: set GATEWAY_MASTER_KEY, start the gateway again and sign in with it, "
+    "or sign in with an admin key of the project"
+)
+
 
 class Viewer(Struct, frozen=True, kw_only=True):
     """Who is signed in. An operator sees all projects, an admin its project, a member its own key."""
@@ -51,6 +56,16 @@ class Viewer(Struct, frozen=True, kw_only=True):
         """
         if not self.may_change:
             raise Forbidden(_OPEN_VIEW)
+
+    def require_sign_in(self) -> None:
+        """Require a viewer who has signed in, for what the open view does not show.
+
+        Raises:
+            Forbidden: nobody has.
+
+        """
+        if not self.may_change:
+            raise Forbidden(_NOT_IN_OPEN_VIEW)
 
     def require_role(self, *roles: ViewerRole) -> None:
         """Require one of these roles.

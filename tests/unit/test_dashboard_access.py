@@ -5,10 +5,11 @@ from typing import Any, cast
 
 import pytest
 
+from api.dashboard.pages.audit import export_audit, save_audit, show_audit, show_runs
 from api.dashboard.sessions import TOKEN_CHARS, SignIns
 from api.dashboard.snippets import address_of_request, snippets
 from api.operator import Peer
-from domain.errors import Unauthorized
+from domain.errors import Forbidden, Unauthorized
 from infra.vault import Vault
 
 HERE = Peer(headers={"host": "localhost:3007"}, client_host="127.0.0.1", http_version="1.1")
@@ -22,6 +23,13 @@ def sign_ins(*, master_key: str | None, keyless: bool) -> SignIns:
 async def test_without_a_master_key_this_machine_itself_sees_and_changes_nothing() -> None:
     viewer = await sign_ins(master_key=None, keyless=True).viewer(None, HERE)
     assert (viewer.role, viewer.project_id, viewer.may_change) == ("operator", None, False)
+
+
+async def test_the_open_view_has_no_log() -> None:
+    viewer = await sign_ins(master_key=None, keyless=True).viewer(None, HERE)
+    for page in (show_audit, save_audit, export_audit, show_runs):
+        with pytest.raises(Forbidden):
+            await cast("Any", page.fn)(request=None, viewer=viewer, services=None)
 
 
 @pytest.mark.parametrize(

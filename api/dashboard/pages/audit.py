@@ -72,6 +72,7 @@ async def show_audit(
 ) -> Template:
     """List events of what the viewer may see."""
     viewer.require_role(*ADMINS)
+    viewer.require_sign_in()
     asked = filters_of(request, AuditPage)
     found = await _found(services, viewer, asked, SHOWN + 1)
     events = found[:SHOWN]
@@ -100,6 +101,7 @@ async def save_audit(
 ) -> Response[bytes]:
     """The list as CSV, at most `MAX_SAVED` events."""
     viewer.require_role(*ADMINS)
+    viewer.require_sign_in()
     rows = map(_csv_row, await _found(services, viewer, filters_of(request, AuditPage), MAX_SAVED))
     return download(csv_text(_CSV_HEADER, rows), media_type=CSV, file_name="events.csv")
 
@@ -110,6 +112,7 @@ async def export_audit(
 ) -> Stream:
     """All events that the filters select, oldest first, as `gateway audit export` prints them."""
     viewer.require_role(*ADMINS)
+    viewer.require_sign_in()
     selection = _selection(viewer, filters_of(request, AuditPage))
     lines = services.exports.lines(selection, after=0, head=await services.log.head())
     headers = {**PAGE_HEADERS, "content-disposition": 'attachment; filename="events.jsonl"'}
@@ -122,6 +125,7 @@ async def show_runs(
 ) -> Template:
     """The verifications alone: a piece of the page, which asks for it while one is open."""
     viewer.require_role("operator")
+    viewer.require_sign_in()
     runs = await _runs(services, viewer)
     return page(request, "audit_runs.html", title="Verifications", runs=runs, verdict_kinds=VERDICT_KINDS)
 

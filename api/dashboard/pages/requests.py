@@ -123,7 +123,7 @@ async def save_requests(
     wanted = await _wanted(services, viewer, filters_of(request, RequestsPage))
     await wait_until_folded(services.pool, "requests", project_id=wanted.scope.project_id)
     first = await search(services.pool, replace(wanted, limit=SAVED_AT_ONCE))  # what is refused is, before it begins
-    pieces = csv_pieces(_CSV_HEADER, _pages(services, wanted, first))
+    pieces = csv_pieces(_CSV_HEADER, pages_of(services, wanted, first))
     return download_in_pieces(pieces, media_type=CSV, file_name="requests.csv")
 
 
@@ -164,7 +164,7 @@ async def _names(services: Services, shown: Sequence[RequestView]) -> dict[str, 
     )
 
 
-async def _pages(
+async def pages_of(
     services: Services, wanted: Search, page: Sequence[RequestView]
 ) -> AsyncIterator[Iterable[Sequence[Any]]]:
     """The rows of a page of the list and of those after it, at most `MAX_SAVED`."""

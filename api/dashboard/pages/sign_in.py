@@ -11,8 +11,10 @@ from api.dashboard.access import find_viewer, require_own_page, session_cookie, 
 from api.dashboard.errors import SIGN_IN_PATH
 from api.dashboard.forms import filters_of, form_of_a_stranger
 from api.dashboard.rendering import page, see
+from api.guards import peer_of
+from api.native.errors import status_of
 from api.requests import HttpRequest
-from domain.errors import Unauthorized
+from domain.errors import RateLimited, Unauthorized
 
 MAX_SIGN_IN_BYTES = 8 * 1024
 MAX_NEXT_CHARS = 2_000
@@ -53,9 +55,10 @@ async def sign_in(request: HttpRequest) -> Template | Redirect:
     wanted = own_path(given.get("next", HOME))
     try:
         client = request.headers.get("user-agent", "")
-        token = await sign_ins_of(request).sign_in(given.get("key", "").strip(), client=client)
-    except Unauthorized as error:
-        return _sign_in(request, wanted, message=error.message, status=401)
+        address = peer_of(request).client_host or ""
+        token = await sign_ins_of(request).sign_in(given.get("key", "").strip(), client=client, address=address)
+    except (Unauthorized, RateLimited) as error:
+        return _sign_in(request, wanted, message=error.message, status=status_of(error))
     answer = see(SIGN_IN_PATH, {"next": wanted, "opened": "1"})
     answer.set_cookie(session_cookie(request, token))
     return answer
