@@ -168,15 +168,22 @@ class Accounts:
         return key
 
     async def change_key(self, record: KeyRecord, settings: KeySettings) -> KeyRecord:
-        """Give a key other settings, from its next request on."""
+        """Give a key other settings, from its next request on. `record`: the key as it was when that was decided.
+
+        Raises:
+            Unavailable: another call has changed the key since.
+
+        """
         if settings != record.settings:
-            await self._append_to_key(record, ApiKeyChanged(key_id=record.key_id, settings=settings))
+            event = ApiKeyChanged(key_id=record.key_id, settings=settings)
+            await self._append_to_key(record, record.version, event)
         return await self.key(record.project_id, record.key_id)
 
     async def revoke_key(self, record: KeyRecord) -> None:
-        """Revoke a key, for good. Revoking it again changes nothing."""
+        """Revoke a key, for good, whatever else has changed of it. Revoking it again changes nothing."""
         if record.revoked_at is None:
-            await self._append_to_key(record, ApiKeyRevoked(key_id=record.key_id))
+            version = len(await self._log.read_stream(key_stream(record.key_id)))
+            await self._append_to_key(record, version, ApiKeyRevoked(key_id=record.key_id))
 
     async def key(self, project_id: str, key_id: str) -> KeyRecord:
         """A key of a project.
@@ -196,10 +203,8 @@ class Accounts:
         secret_hash = self._vault.api_key_hash(text).hex()
         return key, ApiKeyIssued(key_id=key.key_id, secret_hash=secret_hash, hint=hint(text), settings=settings)
 
-    async def _append_to_key(self, record: KeyRecord, event: Event) -> None:
-        stream = key_stream(record.key_id)
-        version = len(await self._log.read_stream(stream))
-        await self._append(record.project_id, datetime.now(UTC), [(stream, version, (event,))])
+    async def _append_to_key(self, record: KeyRecord, version: int, event: Event) -> None:
+        await self._append(record.project_id, datetime.now(UTC), [(key_stream(record.key_id), version, (event,))])
 
     async def _append(
         self,

@@ -47,6 +47,15 @@ async def oldest_unfolded_s(pool: Pool, projections: Sequence[str]) -> float | N
     return age_s
 
 
+async def is_quarantined(pool: Pool, project_id: str) -> bool:
+    """True if an event of the project cannot be folded, so that its figures end before it."""
+    async with database_errors():
+        found: bool = await pool.fetchval(
+            "SELECT EXISTS (SELECT 1 FROM quarantined_projects WHERE project_id = $1)", project_id
+        )
+    return found
+
+
 async def wait_until_folded(pool: Pool, *projections: str, project_id: str | None = None) -> None:
     """Wait until these projections have folded every event that is in the log now.
 
@@ -57,11 +66,11 @@ async def wait_until_folded(pool: Pool, *projections: str, project_id: str | Non
 
     """
     async with database_errors():
-        head, is_quarantined = await pool.fetchrow(
+        head, is_refused = await pool.fetchrow(
             "SELECT position, EXISTS (SELECT 1 FROM quarantined_projects WHERE project_id = $1) FROM log_head",
             project_id,
         )
-        if is_quarantined:
+        if is_refused:
             raise Unavailable(
                 "an event of this project cannot be folded, so its figures are not known: "
                 "an operator sees why with `gateway projections list`",

@@ -19,6 +19,7 @@ _TITLES = {
     402: "This does not fit the budget",
     403: "This is not yours to see",
     404: "There is no such page",
+    409: "This has changed meanwhile",
     413: "This is too large",
     429: "This is more than the key may ask",
     503: "The gateway cannot answer at the moment",

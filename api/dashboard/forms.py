@@ -1,9 +1,11 @@
 """Reads forms and the URL's filters into structs. An empty field is one that was not given."""
 
-from collections.abc import Container
+import hashlib
+from collections.abc import Container, Mapping
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
+import msgspec
 from litestar import Request
 from litestar.datastructures import MultiDict
 from msgspec import Struct
@@ -14,8 +16,11 @@ from domain.errors import BodyTooLarge, InvalidRequest, UnsupportedEncoding
 Shape = TypeVar("Shape")
 
 CSRF_FIELD = "csrf"
+SEEN_FIELD = "seen"
+"""The mark of what a form has shown."""
 MAX_FORM_BYTES = 256 * 1024
 MAX_FIELDS = 200
+_MARK_DIGITS = 24
 FORM = "application/x-www-form-urlencoded"
 
 
@@ -42,7 +47,7 @@ async def form_of(request: HttpRequest, shape: type[Shape], kinds: FieldKinds | 
     kinds = kinds or FieldKinds()
     values: dict[str, Any] = {}
     for name, text in (await form_values(request)).items():
-        if name == CSRF_FIELD or name in kinds.besides:
+        if name in (CSRF_FIELD, SEEN_FIELD) or name in kinds.besides:
             continue
         if text.strip():
             values[name] = _value(name, text.strip(), kinds)
@@ -82,6 +87,18 @@ async def form_of_a_stranger(request: HttpRequest, *, max_bytes: int) -> dict[st
         if len(body) > max_bytes:
             raise BodyTooLarge(f"this form may have {max_bytes} bytes")
     return _decoded(request, body)
+
+
+def mark_of(shown: Mapping[str, str]) -> str:
+    """A mark of the fields that a form shows. The form sends it back beside every field, so that one that was left open
+    does not undo what was changed meanwhile.
+    """
+    return hashlib.sha256(msgspec.json.encode(dict(sorted(shown.items())))).hexdigest()[:_MARK_DIGITS]
+
+
+def is_outdated(sent: Mapping[str, str], now: Mapping[str, str]) -> bool:
+    """True if the form that was sent has shown something else than what is there now."""
+    return sent.get(SEEN_FIELD, mark_of(now)) != mark_of(now)
 
 
 def filters_of(request: HttpRequest, shape: type[Shape]) -> Shape:

@@ -77,6 +77,8 @@ async def test_a_key_is_issued_used_changed_and_revoked(
         None,
         7,
     )
+    status, text, _ = await admin.post(f"/keys/{key_id}", {"name": "of an old page", "seen": "0" * 24})
+    assert (status, "was changed while the page was open" in text, "of an old page" in text) == (409, True, False)
     status, _, _ = await admin.post(f"/keys/{key_id}/revoke", {})
     assert status == 303
     status, text, _ = await admin.post(f"/keys/{key_id}", {"name": "again", "role": "member"})
@@ -151,6 +153,8 @@ async def test_the_operator_does_for_any_project_what_its_admin_does(
         Decimal(3),
         None,
     )
+    status, text, _ = await operator.post(f"/projects/{project_id[1]}", fields | {"seen": "0" * 24})
+    assert (status, "was changed while the page was open" in text) == (409, True)
     key_id, _ = await issued(operator, name="by the operator", project=project_id[1])
     status, listed, _ = await calls.call("GET", f"/projects/{project_id[1]}/api-keys")
     assert key_id in [one["id"] for one in listed["data"]]

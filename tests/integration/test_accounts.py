@@ -9,8 +9,9 @@ from msgspec.structs import replace
 from api.accounts import Accounts
 from api.authentication import MAX_AGE_S, Authenticator
 from domain.dialects.registry import DIALECTS
-from domain.errors import NotFound, Unauthorized
+from domain.errors import NotFound, Unauthorized, Unavailable
 from domain.events import KeySettings
+from domain.money import NanoUsd
 from infra.blobs import Blobs
 from infra.provider_keys import Access, ProviderKeys
 from infra.vault import Vault, VaultError
@@ -61,6 +62,19 @@ async def test_a_replaced_provider_key_is_used_once_that_is_known(
     await accounts.change_project(made.project_id, settings={}, provider_keys={"openai": None})
     known.forget(made.project_id)
     assert await known.access(made.project_id, "openai") == Access("sk-the-installations")
+
+
+async def test_a_key_that_was_changed_meanwhile_is_not_changed_back_and_is_revoked_all_the_same(
+    accounts: Accounts,
+) -> None:
+    made = await accounts.create_project("two at once", {})
+    seen = await accounts.key(made.project_id, made.key.key_id)
+    lowered = await accounts.change_key(seen, replace(seen.settings, daily_budget_nano_usd=NanoUsd(5)))
+    with pytest.raises(Unavailable):
+        await accounts.change_key(seen, replace(seen.settings, name="renamed"))
+    assert (await accounts.key(made.project_id, made.key.key_id)).settings == lowered.settings
+    await accounts.revoke_key(seen)
+    assert (await accounts.key(made.project_id, made.key.key_id)).revoked_at is not None
 
 
 async def test_revoked_key_is_refused_within_a_second_without_notification(

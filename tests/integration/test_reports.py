@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from api.dashboard.lateness import lateness
 from domain.call_origin import Origin
 from domain.errors import InvalidRequest
 from domain.events import CostIncurred, CostReconciled, RequestCompleted, RequestServedFromCache, request_stream
@@ -122,6 +123,25 @@ async def test_a_key_learns_the_names_of_its_own_metadata_and_of_itself_alone(le
     assert await name_of_key(ledger.pool, EVERYBODY, key) is not None
     assert await name_of_key(ledger.pool, Scope(project_id="prj_1"), key) is None
     assert await name_of_key(ledger.pool, Scope(project_id=project, key_id=other), key) is None
+
+
+async def test_figures_that_are_behind_the_log_or_end_before_a_bad_event_are_said_to_be(ledger: RealLedger) -> None:
+    scope = Scope(project_id="prj_1")
+    await said(ledger, {})
+    await ledger.fold()
+    assert await lateness(ledger.pool, scope, "rollups", "budgets") is None
+    await said(ledger, {})
+    late = await lateness(ledger.pool, scope, "rollups", "budgets")
+    assert late is not None
+    assert "behind the log" in late
+    await ledger.fold()
+    await ledger.owner.execute(
+        "INSERT INTO quarantined_projects (project_id, position, folded, error) VALUES ('prj_1', 1, '{}', 'by hand')"
+    )
+    late = await lateness(ledger.pool, scope, "rollups", "budgets")
+    assert late is not None
+    assert "cannot be folded" in late
+    assert await lateness(ledger.pool, Scope(project_id="prj_2"), "rollups", "budgets") is None
 
 
 async def test_values_beyond_the_bound_are_one_line(ledger: RealLedger) -> None:

@@ -12,6 +12,7 @@ from api.authentication import Caller
 from api.dashboard import figures
 from api.dashboard.assets import address_of, assets
 from api.dashboard.csv_files import csv_text
+from api.dashboard.forms import is_outdated, mark_of
 from api.dashboard.pages.sign_in import own_path
 from api.dashboard.rendering import template_config
 from api.dashboard.viewer import Viewer
@@ -104,6 +105,14 @@ def test_a_spreadsheet_takes_no_text_for_a_formula(text: str) -> None:
     assert line.startswith(("'", "\"'"))
     assert csv_text(["cost"], [["-0.0125"], ["7"]]) == "cost\r\n-0.0125\r\n7\r\n"
     assert csv_text(["cost"], [[-1], [None]]) == 'cost\r\n-1\r\n""\r\n'
+
+
+def test_a_form_that_showed_something_else_is_outdated() -> None:
+    shown = {"name": "a", "dailyBudget": "5"}
+    sent = shown | {"seen": mark_of(shown), "dailyBudget": "7"}
+    assert not is_outdated(sent, dict(reversed(shown.items())))
+    assert is_outdated(sent, shown | {"dailyBudget": "1"})
+    assert not is_outdated({"dailyBudget": "7"}, shown)  # of a script, which has seen no form
 
 
 @pytest.mark.parametrize(

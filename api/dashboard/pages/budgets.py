@@ -13,12 +13,14 @@ from msgspec import Struct
 from api.dashboard.charts import Chart, ChartPoint
 from api.dashboard.csv_files import CSV, MAX_ROWS_AT_ONCE, csv_text
 from api.dashboard.forms import filters_of
+from api.dashboard.lateness import lateness
 from api.dashboard.navigation import NavigationEntry
 from api.dashboard.rendering import download, page
 from api.dashboard.report_filters import ReportFilters, choices, scope_asked
 from api.dashboard.viewer import Viewer
 from api.requests import HttpRequest
 from api.services import Services
+from projections.freshness import wait_until_folded
 from projections.reports.holds import Hold, holds
 from projections.reports.limits import KeyLimits, Use, limits_in_use
 from projections.reports.money import caps
@@ -107,6 +109,7 @@ async def show_budgets(
         limits=await limits_in_use(services.pool, scope, now, most=SHOWN),
         holds=await holds(services.pool, scope, now, most=SHOWN),
         refusals=refusals,
+        late=await lateness(services.pool, scope, "budgets", "refusals"),
         chart=refusal_chart(refusals, window) if refusals.days else None,
         windows=WINDOWS,
         reasons=REASONS,
@@ -145,6 +148,7 @@ async def save_refusals(
     """The refusals as CSV, a line for each day, key and window, at most `MAX_SAVED`."""
     asked = filters_of(request, ReportFilters)
     scope = await scope_asked(services, viewer, asked)
+    await wait_until_folded(services.pool, "refusals", project_id=scope.project_id)
     found = await refusal_report(services.pool, scope, asked.window(), most=MAX_SAVED)
     return _saved("refusals.csv", _REFUSALS_HEADER, map(_refusal_row, found.last))
 

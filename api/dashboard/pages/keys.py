@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 
 from api.dashboard.csv_files import CSV, csv_text
 from api.dashboard.figures import plain_dollars
-from api.dashboard.forms import filters_of, form_of, form_values
+from api.dashboard.forms import filters_of, form_of, form_values, is_outdated, mark_of
 from api.dashboard.key_forms import KEY_FIELDS, NEW_KEY_FIELDS, change_of, values_of
 from api.dashboard.navigation import ADMINS, NavigationEntry
 from api.dashboard.project_choices import projects_to_choose
@@ -168,6 +168,8 @@ async def change_key(
 ) -> Template | Redirect:
     """Change a key, from its next request on."""
     record = await _changeable(services, viewer, key_id)
+    if is_outdated(await form_values(request), values_of(record.settings)):
+        return await _key_page(request, services, viewer, record, values_of(record.settings), None, was_changed=True)
     try:
         body = await form_of(request, KeyChangeBody, KEY_FIELDS)
         settings = changed_key_settings(record, change_of(body, record.settings))
@@ -254,6 +256,8 @@ async def _key_page(
     record: KeyRecord,
     values: dict[str, str],
     error: InvalidRequest | None,
+    *,
+    was_changed: bool = False,
 ) -> Template:
     scope = viewer.scope(project_id=record.project_id, key_id=record.key_id)
     (listed,) = await listed_keys(services.pool, scope, KeyFilter(state="all"), limit=1)
@@ -262,7 +266,9 @@ async def _key_page(
         request,
         "key.html",
         title=record.settings.name,
-        status=200 if error is None else 400,
+        status=409 if was_changed else 200 if error is None else 400,
+        was_changed=was_changed,
+        seen=mark_of(values_of(record.settings)),
         key=listed,
         balances=balances[record.key_id],
         values={**values_of(record.settings), **values},

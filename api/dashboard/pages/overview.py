@@ -9,6 +9,7 @@ from litestar.response import Template
 
 from api.dashboard.csv_files import CSV, MAX_ROWS_AT_ONCE, csv_text
 from api.dashboard.forms import filters_of
+from api.dashboard.lateness import lateness
 from api.dashboard.navigation import NavigationEntry
 from api.dashboard.rendering import download, page
 from api.dashboard.report_filters import ReportFilters, choices, scope_asked
@@ -19,12 +20,14 @@ from api.overview import overview_of
 from api.requests import HttpRequest
 from api.services import Services
 from api.vendors.paths import HOME_PATH
+from projections.freshness import wait_until_folded
 from projections.reports.money import caps
 from projections.reports.sources import MAX_HOURLY_DAYS
 from projections.reports.usage import usage_over_time
 
 NAVIGATION = NavigationEntry(path=HOME_PATH, label="Overview")
 _HOURLY_DAYS = 2
+_FOLDED = ("rollups", "budgets", "alerts")
 _CAPS_HEADER = (
     "of",
     "id",
@@ -59,6 +62,7 @@ async def show_overview(
         path=NAVIGATION.path,  # whichever of its two addresses was asked for
         overview=await overview_of(services, scope, window),
         charts=charts,
+        late=await lateness(services.pool, scope, *_FOLDED),
         query=asked.query(),
         caps_csv=f"/caps.csv?{urlencode(asked.query())}",
         **await choices(services, viewer, asked),
@@ -71,6 +75,7 @@ async def save_caps(
 ) -> Response[bytes]:
     """Every cap as CSV, at most `MAX_ROWS_AT_ONCE`."""
     scope = await scope_asked(services, viewer, filters_of(request, ReportFilters))
+    await wait_until_folded(services.pool, "budgets", project_id=scope.project_id)
     rows = [
         (
             cap.scope,

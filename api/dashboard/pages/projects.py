@@ -12,7 +12,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from api.accounts import DEFAULT_INSTALLATION_DAILY_BUDGET
 from api.dashboard.csv_files import CSV, MAX_ROWS_AT_ONCE, csv_text
 from api.dashboard.figures import plain_dollars
-from api.dashboard.forms import FieldKinds, filters_of, form_of, form_values
+from api.dashboard.forms import FieldKinds, filters_of, form_of, form_values, is_outdated, mark_of
 from api.dashboard.navigation import ADMINS, NavigationEntry
 from api.dashboard.rendering import download, page, see
 from api.dashboard.viewer import Viewer
@@ -133,6 +133,8 @@ async def change_project(
     """Change a project's settings."""
     viewer.require_change()
     project = await _project(services, viewer, project_id)
+    if is_outdated(await form_values(request), _values(project)):
+        return await _project_page(request, services, project, was_changed=True)
     try:
         form = await form_of(request, ProjectForm, _FIELDS)
         changed = await changed_project(services, project.project_id, _change(form, viewer))
@@ -231,13 +233,16 @@ async def _project_page(
     *,
     values: dict[str, str] | None = None,
     error: InvalidRequest | None = None,
+    was_changed: bool = False,
 ) -> Template:
     balances = await balances_of(services.pool, "project", [project.project_id], day_of(datetime.now(UTC)))
     return page(
         request,
         "project.html",
         title=project.name,
-        status=200 if error is None else 400,
+        status=409 if was_changed else 200 if error is None else 400,
+        was_changed=was_changed,
+        seen=mark_of(_values(project)),
         project=project,
         balances=balances[project.project_id],
         values=values if values is not None else _values(project),
