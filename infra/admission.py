@@ -157,7 +157,7 @@ class Progress(Struct, frozen=True):
     request_id: str
     attempt: int
     assumed_nano_usd: NanoUsd | None
-    """The most that it may have cost until the next report; None: as before, or its hold."""
+    """The most that it may have cost until the next report; None: as before, or nothing is known."""
     seen: SeenStream
 
 

@@ -1,6 +1,8 @@
 """Subjects of core NATS on which API processes and workers exchange messages about one request, and their payloads."""
 
 YES, NO = b"yes", b"no"
+WORKER_ID = "wrk"
+"""The prefix of a worker's id. A claim of an earlier release has a name instead, and its worker listens elsewhere."""
 CALLER, FOLLOWER = b"caller", b"follower"
 """The payloads of a cancellation: which kind of waiter has disconnected."""
 

@@ -9,7 +9,7 @@ import msgspec
 
 from domain.extras import NO_EXTRAS
 from domain.habits import LATEST, LOOKED_THROUGH, usual
-from domain.money import NanoUsd
+from domain.money import ZERO, NanoUsd
 from domain.pricing import Price, charge
 from domain.tokens import TokenUsage
 from infra.database import Pool, database_errors
@@ -29,15 +29,17 @@ async def assumed_cost(pool: Pool, row: asyncpg.Record, *, is_gone: bool) -> Nan
     """The cost to assume of an attempt, by its row: at most its hold. `is_gone`: its worker is, with its connections.
 
     What a worker that is gone has reported of a stream is the most that this can have cost. Else it is what answers
-    usually cost, of a prompt that is as long as it can be.
+    usually cost, of a prompt that is as long as it can be, and never less than what was reported: the stream may have
+    gone on.
 
     Raises:
         Unavailable: the database is away.
 
     """
     hold = NanoUsd(row["hold_nano_usd"])
-    if is_gone and row["assumed_nano_usd"] is not None:
-        return min(hold, NanoUsd(row["assumed_nano_usd"]))
+    reported = NanoUsd(row["assumed_nano_usd"]) if row["assumed_nano_usd"] is not None else None
+    if is_gone and reported is not None:
+        return min(hold, reported)
     async with database_errors():
         answers = await pool.fetch(
             _LATEST_ANSWERS,
@@ -50,7 +52,7 @@ async def assumed_cost(pool: Pool, row: asyncpg.Record, *, is_gone: bool) -> Nan
             LOOKED_THROUGH,
         )
     known = usual_cost(answers, row["token_bound"])
-    return hold if known is None else min(hold, known)
+    return hold if known is None else min(hold, max(known, reported or ZERO))
 
 
 def usual_cost(answers: list[asyncpg.Record], input_tokens: int) -> NanoUsd | None:

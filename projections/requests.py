@@ -131,7 +131,11 @@ def _changes(stored: StoredEvent) -> dict[str, Any] | None:
                 **(_tokens(event.usage) if event.usage is not None else {}),
             }
         case CostReconciled() as event:
-            return {"cost_nano_usd": event.cost_nano_usd, "assumed_nano_usd": -event.replaces_assumed_nano_usd}
+            return {
+                "cost_nano_usd": event.cost_nano_usd,
+                "assumed_nano_usd": -event.replaces_assumed_nano_usd,
+                **(_tokens(event.usage) if event.usage is not None else {}),
+            }
         case RequestRejected() as event:
             return {
                 "status": "rejected",

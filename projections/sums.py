@@ -86,7 +86,11 @@ def _incurred(event: CostIncurred) -> _Added:
 
 
 def _reconciled(event: CostReconciled) -> _Added:
-    return ((_COST, event.cost_nano_usd), (_ASSUMED, -event.replaces_assumed_nano_usd))
+    return (
+        (_COST, event.cost_nano_usd),
+        (_ASSUMED, -event.replaces_assumed_nano_usd),
+        *(_tokens(event.usage) if event.usage is not None else ()),
+    )
 
 
 def _tokens(usage: TokenUsage) -> _Added:

@@ -20,7 +20,7 @@ from domain.request_decider import decide_failed
 from infra.crash_points import reach
 from infra.database import Pool, database_errors
 from infra.event_log import EventLog
-from infra.presence import IsGone
+from infra.presence import IsGone, gone_of
 from infra.request_log import record
 from projections.lost_costs import assumed_cost
 from projections.unfinished import SELECT_ATTEMPTS, attempt_lost, request_failed, withdraw_each
@@ -66,8 +66,7 @@ async def sweep(
         unclaimed = await pool.fetch(_UNCLAIMED, overdue, MAX_SWEPT)
         claimed = await pool.fetch(_CLAIMED, overdue, MAX_SWEPT)
     dropped = await _withdraw(pool, unclaimed, now, notify) if unclaimed else 0
-    workers = {row["claimed_by"] for row in claimed if row["claimed_by"] is not None}
-    gone = {worker for worker in workers if await is_gone(worker)}
+    gone = await gone_of((row["claimed_by"] for row in claimed if row["claimed_by"] is not None), is_gone)
     for row in claimed:
         try:
             lost = attempt_lost(row, await assumed_cost(pool, row, is_gone=row["claimed_by"] in gone))

@@ -17,13 +17,11 @@ from nats.errors import NoRespondersError
 
 from infra.broker import Broker, BrokerErrors
 from infra.jobs import MAX_DELIVERIES, Job, encode_job, message_id_of, provider_share
-from infra.reply_subjects import NO, YES, claims_subject, holding_subject
+from infra.reply_subjects import NO, WORKER_ID, YES, claims_subject, holding_subject
 
 IN_PROGRESS = b"+WPI"
 MAX_BLOCKED_S = 120.0
 """An event loop that was blocked for so long may never go on: its jobs are left to other workers."""
-WORKER_ID = "wrk"
-"""The prefix of a worker's id. A claim of an earlier release has a name instead."""
 MAKER_TIMEOUT_S = 0.5
 GONE_LOOKS = 2
 GONE_PAUSE_S = 0.4

@@ -26,6 +26,7 @@ from infra.notifications import KEYS_CHANGED, Notifications
 from infra.probes import Probes
 from infra.provider_keys import ProviderKeys
 from infra.reply_sender import ReplySender
+from infra.reply_subjects import WORKER_ID
 from infra.settings import Settings
 from infra.vault import Vault
 from projections.alerts import MAX_QUEUED_PER_PROJECT
@@ -33,7 +34,7 @@ from workers.attempt_recorder import AttemptRecorder
 from workers.calls import ProviderCalls
 from workers.circuit_exchange import CircuitExchange
 from workers.circuits import CircuitBreaker, Circuits
-from workers.delivery import WORKER_ID, AttemptsInHand, DirectDelivery, UnackedDeliveries
+from workers.delivery import AttemptsInHand, DirectDelivery, UnackedDeliveries
 from workers.fair_queue import PROJECT_FACTOR
 from workers.figures import CountedCalls, WorkerFigures, WorkerInstruments
 from workers.heartbeat import HeartbeatThread

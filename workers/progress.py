@@ -28,6 +28,8 @@ FIRST_BYTES = 256
 FIRST_S = 0.5
 """The first report covers a stream's first bytes, or first moments."""
 SLACK_BYTES = 64
+FAILED_PAUSE_S = 1.0
+"""Before what could not be written is reported again."""
 
 log = structlog.get_logger(__name__)
 
@@ -67,6 +69,10 @@ class StreamedAttempt:
         identity = self._job.identity
         return Progress(identity.request_id, self._claim.attempt, assumed, self._seen(response_id))
 
+    def repeat(self) -> None:
+        """Have the next report due at once: nobody has read the last one."""
+        self._covered_s, self._covered_bytes, self._told_id = 0.0, 0, None
+
     def _assumed(self, now_s: float) -> NanoUsd | None:
         """The most that it may cost until the next report; None if none is due."""
         received = self._reader.received_output_bytes
@@ -99,6 +105,7 @@ class ProgressReports:
     def __init__(self, claims: Claims) -> None:
         self._claims = claims
         self._attempts: set[StreamedAttempt] = set()
+        self._not_before_s = 0.0
 
     @contextmanager
     def of(
@@ -124,17 +131,22 @@ class ProgressReports:
             await self.report(time.monotonic())
 
     async def report(self, now_s: float) -> int:
-        """Write the reports that are due. Return their number. Those that cannot be written are not repeated."""
-        due: list[Progress] = []
+        """Write the reports that are due. Return their number. What cannot be written is due again after a pause."""
+        if now_s < self._not_before_s:
+            return 0
+        due: list[tuple[StreamedAttempt, Progress]] = []
         for attempt in self._attempts:
             if (progress := attempt.due(now_s)) is not None:
-                due.append(progress)
+                due.append((attempt, progress))
             if len(due) == MAX_REPORTS:
                 break
         if due:
             try:
-                await self._claims.report(due)
+                await self._claims.report([progress for _, progress in due])
             except Unavailable as error:
+                self._not_before_s = now_s + FAILED_PAUSE_S
+                for attempt, _ in due:
+                    attempt.repeat()
                 log.warning("progress_not_reported", attempts=len(due), message=error.message)
         return len(due)
 

@@ -20,11 +20,13 @@ LANGUAGE sql AS $$
 $$;
 
 -- The same, with what has come so far: JSON, as `SeenStream` in infra/admission.py has it. The one above is called by workers
--- of the release before.
+-- of the release before. No bound (NULL) stays none: it is not the hold.
 CREATE OR REPLACE FUNCTION report_progress(p_requests text[], p_attempts integer[], p_assumed bigint[], p_seen text[])
 RETURNS void LANGUAGE sql AS $$
     UPDATE inflight f SET
-        assumed_nano_usd = least(coalesce(r.assumed, f.assumed_nano_usd), f.hold_nano_usd), seen = r.seen::json
+        assumed_nano_usd = CASE WHEN coalesce(r.assumed, f.assumed_nano_usd) IS NOT NULL
+                                THEN least(coalesce(r.assumed, f.assumed_nano_usd), f.hold_nano_usd) END,
+        seen = r.seen::json
     FROM unnest(p_requests, p_attempts, p_assumed, p_seen) AS r (request_id, attempt, assumed, seen)
     WHERE f.request_id = ANY (p_requests) AND f.request_id = r.request_id AND f.attempt = r.attempt
 $$;

@@ -92,6 +92,9 @@ async def test_what_the_provider_has_counted_replaces_what_was_assumed(ledger: R
     *_, settled = await ledger.history(one.made)
     assert isinstance(settled, CostReconciled)
     assert (settled.cost_nano_usd, settled.replaces_assumed_nano_usd, settled.usage) == (42, HOLD, USAGE)
+    for table in ("requests", "usage_daily"):
+        counted = await one.ledger.pool.fetchrow(f"SELECT prompt_tokens, completion_tokens FROM {table}")
+        assert tuple(counted) == (30, 12), f"its tokens are in {table}"
     await one.settle()
     assert len(one.provider.asked) == 1, "it is not asked again"
 

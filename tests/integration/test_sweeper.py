@@ -11,7 +11,8 @@ from domain.money import NanoUsd
 from domain.pricing import ClassPrices, Price
 from domain.request_decider import decide_completed
 from infra.admission import Attempt, Progress, SeenStream
-from projections.sweeper import GRACE_S, sweep
+from infra.presence import IsGone
+from projections.sweeper import GRACE_S, end_abandoned, sweep
 from tests.support.ledger import RealLedger, ask, attempt, completed, cost
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -134,7 +135,8 @@ async def test_of_a_stream_whose_worker_stands_still_the_hold_is_assumed_if_noth
     assert (await ledger.balance(key), await ledger.held(key)) == ((0, 70), 0)
 
 
-async def test_of_an_answer_in_one_piece_so_much_is_assumed_as_such_answers_usually_cost(ledger: RealLedger) -> None:
+async def with_usual_answers(ledger: RealLedger) -> Attempt:
+    """Return a claimed attempt of a prompt of at most 25 tokens, of a key whose answers usually cost 21."""
     key, made = await in_flight(ledger, 70, claimed=True)
     for number in range(FEWEST):
         answered = attempt(made.identity.project_id, key, now=NOW, deadline=LATE)
@@ -143,7 +145,40 @@ async def test_of_an_answer_in_one_piece_so_much_is_assumed_as_such_answers_usua
     async with ledger.owner.acquire() as connection:
         await connection.execute("UPDATE inflight SET token_bound = 25")
     await ledger.fold()
-    await sweep(ledger.pool, ledger.log, LATE, FailureRecorder(), is_gone=there)
+    return made
+
+
+async def swept(ledger: RealLedger, made: Attempt, is_gone: IsGone) -> int:
+    """Return what is assumed of an attempt."""
+    await sweep(ledger.pool, ledger.log, LATE, FailureRecorder(), is_gone=is_gone)
     lost = (await ledger.history(made))[0]
     assert isinstance(lost, AttemptLost)
-    assert lost.assumed_nano_usd == 25 + 1, "its longest prompt, and a usual answer"
+    return lost.assumed_nano_usd
+
+
+async def test_of_an_answer_in_one_piece_so_much_is_assumed_as_such_answers_usually_cost(ledger: RealLedger) -> None:
+    made = await with_usual_answers(ledger)
+    assert await swept(ledger, made, there) == 25 + 1, "its longest prompt, and a usual answer"
+
+
+async def test_of_a_stream_whose_worker_stands_still_no_less_is_assumed_than_was_reported(ledger: RealLedger) -> None:
+    made = await with_usual_answers(ledger)
+    await ledger.claims.report([Progress(made.identity.request_id, 1, NanoUsd(40), SeenStream(received_bytes=9))])
+    assert await swept(ledger, made, there) == 40
+
+
+async def test_a_request_that_the_queue_has_lost_is_assumed_at_no_less_than_was_reported(ledger: RealLedger) -> None:
+    made = await with_usual_answers(ledger)
+    await ledger.claims.report([Progress(made.identity.request_id, 1, NanoUsd(40), SeenStream(received_bytes=9))])
+    assert await end_abandoned(ledger.pool, ledger.log, made.identity.request_id, 0, NOW)
+    lost = (await ledger.history(made))[0]
+    assert isinstance(lost, AttemptLost)
+    assert lost.assumed_nano_usd == 40
+
+
+async def test_a_report_of_a_name_alone_says_nothing_of_the_cost(ledger: RealLedger) -> None:
+    made = await with_usual_answers(ledger)
+    await ledger.claims.report([Progress(made.identity.request_id, 1, None, SeenStream(response_id="resp_1"))])
+    (reported,) = await ledger.claims.in_flight(made.identity.request_id)
+    assert reported.assumed_nano_usd is None
+    assert await swept(ledger, made, gone) == 25 + 1
