@@ -148,7 +148,8 @@ class Metrics:
         )
         self.lines_left_out = Counter(
             "gateway_access_lines_left_out_total",
-            "Requests without an access line, since there were too many of their kind.",
+            "Requests without an access line: there were too many of their kind (no_key, rate_limited), nobody reads "
+            "what is written (unread), or the line could not be made (failed).",
             ("reason",),
             registry=self.registry,
         )

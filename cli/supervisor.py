@@ -1,6 +1,7 @@
 """Keeps child processes running: starts them, prints their output, restarts them if they end, stops them in order.
 
-Does not know which processes the gateway has: `cli/up.py` says which run and in which order they stop.
+Does not know which processes the gateway has: `cli/up.py` says which run and in which order they stop. It never waits
+for who reads the output: a terminal that is stopped stops no process, and none is left dead for it.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from cli.spare import Order, SpareProcess, Taken
 from cli.terminal import CLEAR_LINE, TAB
 from domain.names import printable
 from infra.child import start_child
+from infra.line_writer import LineWriter
 
 FIRST_BACKOFF_S = 0.2
 MAX_BACKOFF_S = 10.0
@@ -39,16 +41,37 @@ class ChildSpec(Struct, frozen=True, kw_only=True):
 
 
 def say(name: str, text: str) -> None:
-    """Print a line under the name of a process."""
+    """Print a line under the name of a process, now."""
+    print(_line(name, text), end="", file=sys.stderr, flush=True)
+
+
+def _line(name: str, text: str) -> str:
     over = CLEAR_LINE if sys.stderr.isatty() else ""  # a step of the start may stand there
-    print(f"{over}{name:<11} | {printable(text, keep=TAB)}", file=sys.stderr, flush=True)
+    return f"{over}{name:<11} | {printable(text, keep=TAB)}\n"
+
+
+class Output:
+    """What the processes say, and what is said of them, for as long as they run."""
+
+    def __init__(self, writer: LineWriter) -> None:
+        self._writer = writer
+        self._left_out = 0
+
+    def say(self, name: str, text: str) -> None:
+        """Print a line under the name of a process, a moment later. If nobody reads them, it is left out."""
+        told = _line("up", f"{self._left_out} lines were left out: nobody read them") if self._left_out else ""
+        if self._writer.write(told + _line(name, text)):
+            self._left_out = 0
+        else:
+            self._left_out += 1
 
 
 class Child:
     """One process that is restarted if it ends: at once if there is a spare, else after longer and longer pauses."""
 
-    def __init__(self, spec: ChildSpec, spare: SpareProcess | None = None) -> None:
+    def __init__(self, spec: ChildSpec, output: Output, spare: SpareProcess | None = None) -> None:
         self._spec = spec
+        self._output = output
         self._spare = spare
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = False
@@ -66,9 +89,9 @@ class Child:
                 backoff_s = FIRST_BACKOFF_S
             taken = self._take_spare()
             if taken is not None:
-                say(self._spec.name, f"ended ({_exit_reason(code)}); a spare process takes its place")
+                self._output.say(self._spec.name, f"ended ({_exit_reason(code)}); a spare process takes its place")
                 continue
-            say(self._spec.name, f"ended ({_exit_reason(code)}); starting it again in {backoff_s:g} s")
+            self._output.say(self._spec.name, f"ended ({_exit_reason(code)}); starting it again in {backoff_s:g} s")
             await asyncio.sleep(backoff_s)
             backoff_s = min(MAX_BACKOFF_S, backoff_s * 2)
 
@@ -83,7 +106,7 @@ class Child:
         while process.poll() is None and time.monotonic() < deadline:  # noqa: ASYNC110 - a process sets no event
             await asyncio.sleep(POLL_S / 2)
         if process.poll() is None:
-            say(self._spec.name, f"did not stop within {timeout_s:.0f} s: killed")
+            self._output.say(self._spec.name, f"did not stop within {timeout_s:.0f} s: killed")
             process.kill()
             await asyncio.to_thread(process.wait, KILL_WAIT_S)
 
@@ -128,16 +151,21 @@ class Child:
                 continue
             if not line:
                 return
-            say(self._spec.name, line.decode(errors="replace").rstrip("\n"))
+            self._output.say(self._spec.name, line.decode(errors="replace").rstrip("\n"))
 
 
 class Server:
     """A server in a child process that was started elsewhere. Restarted if it ends."""
 
     def __init__(
-        self, name: str, process_of: Callable[[], "subprocess.Popen[bytes] | None"], launch: Callable[[], None]
+        self,
+        name: str,
+        process_of: Callable[[], "subprocess.Popen[bytes] | None"],
+        launch: Callable[[], None],
+        output: Output,
     ) -> None:
         self._name = name
+        self._output = output
         self._process_of = process_of
         self._launch = launch
 
@@ -149,13 +177,15 @@ class Server:
             process = self._process_of()
             if process is None or process.poll() is None:
                 continue
-            say(self._name, f"ended ({_exit_reason(process.returncode)}); starting it again in {backoff_s:g} s")
+            self._output.say(
+                self._name, f"ended ({_exit_reason(process.returncode)}); starting it again in {backoff_s:g} s"
+            )
             await asyncio.sleep(backoff_s)
             try:
                 await asyncio.to_thread(self._launch)
                 backoff_s = FIRST_BACKOFF_S
             except Exception as error:  # noqa: BLE001 - said, and tried again
-                say(self._name, str(error))
+                self._output.say(self._name, str(error))
                 backoff_s = min(MAX_BACKOFF_S, backoff_s * 2)
 
 

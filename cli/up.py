@@ -28,7 +28,7 @@ from cli.data_directory import (
 from cli.greeting import displayed_host, print_greeting, step
 from cli.processes import RUNNING_FILE, Running, fail, listen, read_settings, stop_on_signals, write_running
 from cli.spare import SpareProcess
-from cli.supervisor import Child, ChildSpec, Server, say, supervise
+from cli.supervisor import Child, ChildSpec, Output, Server, say, supervise
 from domain.credentials import DEFAULT_CREDENTIAL
 from infra.audit_keys import encode_key
 from infra.broker import Broker, BrokerErrors
@@ -37,6 +37,7 @@ from infra.embedded_nats import EmbeddedNats, EmbeddedNatsError
 from infra.embedded_postgres import OWNER, ROLES, EmbeddedPostgres, EmbeddedPostgresError
 from infra.head_anchors import ANCHOR_FILE
 from infra.jobs import JobQueue
+from infra.line_writer import LineWriter
 from infra.logging import configure_logging
 from infra.merged_figures import SUFFIX
 from infra.private_files import UnsafePathError
@@ -107,16 +108,19 @@ def up(**flags: object) -> None:
         if generated_master_key is not None:
             settings = msgspec.structs.replace(settings, master_key=generated_master_key.text)
         with contextlib.ExitStack() as servers_running, listener:
-            settings, servers, database_urls = _start_servers(settings, servers_running)
+            writer = LineWriter()
+            servers_running.callback(writer.close)
+            output = Output(writer)
+            settings, servers, database_urls = _start_servers(settings, servers_running, output)
             servers_running.callback((settings.data_dir / RUNNING_FILE).unlink, missing_ok=True)
             spare = SpareProcess(_argv("spare"), (listener.fileno(),)) if settings.spare_process else None
             sockets = Path(servers_running.enter_context(_socket_directory()))
-            children = _children(settings, listener, database_urls, spare, sockets)
-            asyncio.run(_run(settings, children, servers, generated_master_key, spare))
+            children = _children(settings, listener, database_urls, spare, sockets, output)
+            asyncio.run(_run(settings, children, servers, generated_master_key, spare, output))
 
 
 def _start_servers(
-    settings: Settings, running: contextlib.ExitStack
+    settings: Settings, running: contextlib.ExitStack, output: Output
 ) -> tuple[Settings, list[Server], dict[Process, str]]:
     """Start PostgreSQL and NATS, unless the environment has their addresses. `running` stops them.
 
@@ -130,7 +134,7 @@ def _start_servers(
             running.callback(nats.stop)
             with step("starting NATS"):
                 settings = msgspec.structs.replace(settings, nats_urls=(nats.start(),))
-            servers.append(Server("nats", lambda: nats.process, nats.launch))
+            servers.append(Server("nats", lambda: nats.process, nats.launch, output))
         if settings.database_url is None:
             postgres = EmbeddedPostgres(settings.data_dir / "postgresql")
             running.callback(postgres.stop)
@@ -143,7 +147,7 @@ def _start_servers(
                 migration_database_url=postgres.url_as(OWNER),
                 database_roles=ROLES,
             )
-            servers.append(Server("postgresql", lambda: postgres.process, postgres.launch))
+            servers.append(Server("postgresql", lambda: postgres.process, postgres.launch, output))
     except (EmbeddedNatsError, EmbeddedPostgresError, UnsafePathError) as error:
         fail(str(error))
     return settings, servers, database_urls
@@ -155,6 +159,7 @@ async def _run(
     servers: list[Server],
     generated_master_key: GeneratedMasterKey | None,
     spare: SpareProcess | None,
+    output: Output,
 ) -> None:
     assert settings.database_url is not None, "started, or set by the environment"
     assert settings.owner_url is not None, "started, or set by the environment"
@@ -186,7 +191,7 @@ async def _run(
         print_greeting(settings, address, first_key, generated_master_key)
 
     await supervise(children, servers, stop, drain_s=DRAIN_S, when_started=when_started, spare=spare)
-    say("up", "stopped")
+    output.say("up", "stopped")
 
 
 def _children(
@@ -195,6 +200,7 @@ def _children(
     database_urls: dict[Process, str],
     spare: SpareProcess | None,
     sockets: Path,
+    output: Output,
 ) -> list[list[Child]]:
     """Make the API processes, the workers and the projector, in the order in which they stop.
 
@@ -232,7 +238,7 @@ def _children(
 
     def child(kind: Process, name: str, *options: str, fds: tuple[int, ...] = ()) -> Child:
         environment = environments[kind] | place(name)
-        return Child(ChildSpec(name=name, argv=_argv(kind, *options), env=environment, pass_fds=fds), spare)
+        return Child(ChildSpec(name=name, argv=_argv(kind, *options), env=environment, pass_fds=fds), output, spare)
 
     return [
         [child("api", f"api-{n}", "--fd", str(fd), fds=(fd,)) for n in range(1, settings.api_processes + 1)],

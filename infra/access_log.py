@@ -2,25 +2,30 @@
 
 Lines are written together, a moment after the first of them. Those of a kind that strangers can cause without end (no
 key, or more than a key's rate) have a limit for each minute; beyond it they are counted, and the count gets a line. A
-process that is killed may lose the lines of that moment: the event log, not this, says what happened.
+process that is killed may lose the lines of that moment: the event log, not this, says what happened. The event loop
+never waits for who reads them: lines that nobody takes are left out and counted.
 """
 
 import asyncio
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Literal
 
 import msgspec
+import structlog
 from msgspec import Struct
 
 from domain.names import printable
+from infra.line_writer import LineWriter
 from infra.logging import SecretsHidden, written
 from infra.settings import AccessLines, LogFormat
 
 Limited = Literal["no_key", "rate_limited"]
+WhyLeftOut = Limited | Literal["unread", "failed"]
+"""Why a request has no line; beside those of which there are too many: nobody reads what is written, or it could not be
+rendered.
+"""
 PROCESS = "api"
 """The only kind of process that answers requests."""
 MINUTE_S = 60.0
@@ -29,8 +34,7 @@ MAX_WAITING_LINES = 500
 """They are written at once."""
 LINES_PER_MINUTE: Mapping[Limited, int] = {"no_key": 60, "rate_limited": 300}
 """Of requests that showed no valid key, and of those that a key made above its rate."""
-_WRITING_ERRORS = (OSError, ValueError)
-"""Standard error is gone, or closed."""
+log = structlog.get_logger(__name__)
 
 
 class AccessLine(Struct, kw_only=True, omit_defaults=True, tag_field="event", tag="request"):
@@ -107,18 +111,18 @@ class AccessLog:
         log_format: LogFormat,
         *,
         secrets: Sequence[str] = (),
-        write: Callable[[str], None] | None = None,
-        on_left_out: Callable[[Limited], None] = lambda _: None,
+        writer: LineWriter | None = None,
+        on_left_out: Callable[[WhyLeftOut], None] = lambda _: None,
         minute_s: float = MINUTE_S,
     ) -> None:
-        """Write `lines` with `write`; None: to standard error. `secrets` are texts that no line may have.
+        """Write `lines` with `writer`; None: to standard error. `secrets` are texts that no line may have.
 
         `on_left_out` is called for each line that is left out.
         """
         self.lines = lines
         self._render = _RENDERERS[log_format]
         self._hide = SecretsHidden(written(secrets))
-        self._write = write or _to_standard_error
+        self._writer = writer or LineWriter()
         self._on_left_out = on_left_out
         self._minute_s = minute_s
         self._waiting: list[AccessLine | _LeftOut] = []
@@ -133,10 +137,11 @@ class AccessLog:
         self._add(line)
 
     def close(self) -> None:
-        """Write what waits, and tell what was left out."""
+        """Write what waits, and tell what was left out. Waits a moment until it is read."""
         for limited in list(self._minutes):
             self._end_minute(limited)
         self._flush()
+        self._writer.close()
 
     def _has_room(self, limited: Limited) -> bool:
         minute = self._minutes.get(limited)
@@ -174,10 +179,23 @@ class AccessLog:
         if self._flushing is not None:
             self._flushing.cancel()
             self._flushing = None
-        if self._waiting:
-            text = "".join(f"{self._render(line)}\n" for line in self._waiting)
-            self._waiting.clear()
-            self._write(self._hide(None, "", text))
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        rendered = [text for line in waiting if (text := self._rendered(line)) is not None]
+        if not self._writer.write("".join(rendered)):
+            for _ in rendered:
+                self._on_left_out("unread")
+
+    def _rendered(self, line: AccessLine | _LeftOut) -> str | None:
+        """Return a line's text; None: it has none, which is a mistake of ours, and the others are written."""
+        try:
+            text: str = self._hide(None, "", f"{self._render(line)}\n")
+        except Exception:
+            log.exception("access_line_failed")
+            self._on_left_out("failed")
+            return None
+        return text
 
 
 class _Minute(Struct):
@@ -186,9 +204,3 @@ class _Minute(Struct):
     ends: asyncio.TimerHandle
     written: int = 0
     left_out: int = 0
-
-
-def _to_standard_error(text: str) -> None:
-    with suppress(*_WRITING_ERRORS):
-        sys.stderr.write(text)
-        sys.stderr.flush()

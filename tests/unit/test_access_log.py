@@ -16,7 +16,8 @@ from domain.errors import ProviderTimeout, Unauthorized
 from domain.job_result import Receipt
 from domain.money import NanoUsd
 from domain.tokens import TokenUsage
-from infra.access_log import LINES_PER_MINUTE, PROCESS, AccessLine, AccessLog
+from infra.access_log import LINES_PER_MINUTE, MAX_WAITING_LINES, PROCESS, AccessLine, AccessLog
+from infra.line_writer import LineWriter
 from infra.settings import AccessLines, LogFormat
 from tests.support.waiting import eventually_so
 
@@ -31,19 +32,21 @@ RECEIPT = Receipt(
 )
 
 
-class Written:
+class Written(LineWriter):
     """What an access log has written."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.text = ""
         self.left_out = 0
+        self.is_read = True
 
     def log(self, lines: AccessLines = "all", log_format: LogFormat = "json", *, minute_s: float = 60) -> AccessLog:
         return AccessLog(
             lines,
             log_format,
             secrets=[SECRET],
-            write=self._write,
+            writer=self,
             on_left_out=lambda _: self._count(),
             minute_s=minute_s,
         )
@@ -51,8 +54,10 @@ class Written:
     def lines(self) -> list[dict[str, Any]]:
         return [json.loads(line, parse_float=Decimal) for line in self.text.splitlines()]
 
-    def _write(self, text: str) -> None:
-        self.text += text
+    def write(self, text: str) -> bool:
+        if self.is_read:
+            self.text += text
+        return self.is_read
 
     def _count(self) -> None:
         self.left_out += 1
@@ -231,6 +236,30 @@ async def test_lines_are_written_together_a_moment_later() -> None:
         "06:05:38Z  200  chat          echo/echo  3 + 4 tokens  $0.01  450 ms  req_1",
         "06:05:38Z  200  native        450 ms  key_1  req_1",
     ]
+
+
+async def test_lines_that_nobody_reads_are_counted_and_those_after_them_are_written() -> None:
+    written = Written()
+    log = written.log()
+    written.is_read = False
+    for _ in range(MAX_WAITING_LINES):
+        log.note(line(), None)
+    assert (written.text, written.left_out) == ("", MAX_WAITING_LINES)
+    written.is_read = True
+    log.note(line(request_id="req_after"), None)
+    log.close()
+    assert [found["request_id"] for found in written.lines()] == ["req_after"]
+
+
+async def test_a_line_that_cannot_be_made_takes_no_other_with_it() -> None:
+    written = Written()
+    log = written.log()
+    log.note(line(request_id="req_before"), None)
+    log.note(line(model="\ud800"), None)
+    log.note(line(request_id="req_after"), None)
+    log.close()
+    assert [found["request_id"] for found in written.lines()] == ["req_before", "req_after"]
+    assert written.left_out == 1
 
 
 def test_a_request_without_a_connection_has_facts_of_its_own() -> None:
