@@ -129,7 +129,7 @@ async def _take_figures_of_queue(services: Services) -> None:
 async def _take_figures_of_database(services: Services) -> bool:
     """Take them. False: the database has gone away since it was looked at."""
     try:
-        async with database_errors(), brief(services.pool, LOOK_TIMEOUT_S) as connection:
+        async with database_errors(), brief(services.caller_pool, LOOK_TIMEOUT_S) as connection:
             await _show_database(services.metrics, connection)
     except Unavailable:
         return False

@@ -50,7 +50,15 @@ from infra.broker import Broker
 from infra.byte_budget import ByteBudget
 from infra.circuit_news import CircuitNews
 from infra.dashboard_sessions import DashboardSessions
-from infra.database import REQUEST_COMMAND_TIMEOUT_S, START_WAIT_S, HeldConnection, Pool, open_pool, warn_about_role
+from infra.database import (
+    REQUEST_COMMAND_TIMEOUT_S,
+    START_WAIT_S,
+    HeldConnection,
+    Pool,
+    open_pool,
+    open_report_pool,
+    warn_about_role,
+)
 from infra.direct import DirectDispatch
 from infra.event_log import EventLog
 from infra.ids import new_id
@@ -86,6 +94,7 @@ class _Backends:
 
     broker: Broker
     pool: Pool
+    report_pool: Pool
     notifications: Notifications
     event_log: EventLog
     admission: Admission
@@ -99,6 +108,7 @@ class _Backends:
         await self.admission.close()
         await self.event_log.close()
         await self.broker.close()
+        await self.report_pool.close()
         await self.pool.close()
 
 
@@ -158,6 +168,7 @@ async def _connect(settings: Settings) -> _Backends:
         settings.database_url, name=name, command_timeout_s=REQUEST_COMMAND_TIMEOUT_S, wait_s=START_WAIT_S
     )
     await warn_about_role(pool)
+    report_pool = await open_report_pool(settings.database_url, name=f"{name} reports")
     notifications = Notifications(broker)
     event_log = EventLog(pool, HeldConnection(settings.database_url, name=name), on_append=notifications.appended)
     await event_log.head()  # the first answers carry it
@@ -169,6 +180,7 @@ async def _connect(settings: Settings) -> _Backends:
     return _Backends(
         broker=broker,
         pool=pool,
+        report_pool=report_pool,
         notifications=notifications,
         event_log=event_log,
         admission=admission,
@@ -216,7 +228,8 @@ def _services(
     )
     return Services(
         settings=settings,
-        pool=pool,
+        pool=backends.report_pool,
+        caller_pool=pool,
         vault=vault,
         broker=backends.broker,
         log=event_log,
@@ -271,7 +284,7 @@ def _services(
         queue=backends.queue,
         jobs=JobParts(blobs=blobs, cancelled=backends.notifications.job_cancelled),
         credential_admin=CredentialAdmin(pool, event_log, vault, announce),
-        exports=Exports(pool),
+        exports=Exports(backends.report_pool),
         route_admin=RouteAdmin(
             pool,
             event_log,

@@ -56,6 +56,8 @@ def asked_window(days: int | None, first: str | None, last: str | None) -> Windo
     """
     today = day_of(datetime.now(UTC))
     if first is None and last is None:
+        if days is not None and days > MAX_DAYS:
+            raise InvalidRequest(f"`days` is {days}: at most {MAX_DAYS} can be shown", field="days")
         return last_days(days if days is not None else DEFAULT_DAYS, today)
     if days is not None:
         raise InvalidRequest("`days` stands beside `from` and `to`: it is either or", field="days")

@@ -54,6 +54,9 @@ class Services:
 
     settings: Settings
     pool: Pool
+    """For pages, lists, reports and exports: few connections and short statements, which take nothing from calls."""
+    caller_pool: Pool
+    """For what a call or a job waits for."""
     vault: Vault
     broker: Broker
     log: EventLog

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import structlog
 
-from domain.errors import Unavailable
+from domain.errors import Overloaded, Unavailable
 from infra.progress import Progress, untold
 from migrations.roles import Roles
 
@@ -29,6 +29,13 @@ BRIEF_RELEASE_S = 1.0
 """The limit for returning one after a look, which tells nobody that what it asked for was done."""
 CLOSE_TIMEOUT_S = 5.0
 POOL_MAX_CONNECTIONS = 8
+REPORT_POOL_MAX_CONNECTIONS = 3
+REPORT_COMMAND_TIMEOUT_S = 5.0
+"""The limit for a statement of a page, a report or an export."""
+REPORT_ACQUIRE_TIMEOUT_S = 1.0
+MAX_REPORTS_WAITING = 64
+"""Statements of reports that wait for a connection."""
+REPORT_RETRY_AFTER_S = 5.0
 MAX_QUERIES = 50_000
 MAX_IDLE_S = 300.0
 """asyncpg's defaults for a connection of a pool."""
@@ -100,6 +107,68 @@ class _BoundedPool(asyncpg.Pool):  # type: ignore[misc]  # asyncpg has no types
             self.terminate()
 
 
+class _ReportPool(_BoundedPool):
+    """Few connections for statements that may be slow. Whoever finds none free waits a moment, and is then refused."""
+
+    _waiting = 0
+
+    def acquire(self, *, timeout: float | None = REPORT_ACQUIRE_TIMEOUT_S) -> Any:
+        return super().acquire(timeout=timeout)
+
+    async def fetch(self, *arguments: Any, **options: Any) -> Any:
+        return await _in_time(super().fetch(*arguments, **options))
+
+    async def fetchrow(self, *arguments: Any, **options: Any) -> Any:
+        return await _in_time(super().fetchrow(*arguments, **options))
+
+    async def fetchval(self, *arguments: Any, **options: Any) -> Any:
+        return await _in_time(super().fetchval(*arguments, **options))
+
+    async def _acquire(self, timeout: float | None) -> Any:  # noqa: ASYNC109 - as asyncpg has it: all ways in use it
+        if self._waiting >= MAX_REPORTS_WAITING:
+            raise _reports_are_full()
+        self._waiting += 1
+        try:
+            return await super()._acquire(timeout)
+        except TimeoutError:
+            if self.get_size() == self.get_max_size() and self.get_idle_size() == 0:
+                raise _reports_are_full() from None
+            raise  # the server does not let anybody in
+        finally:
+            self._waiting -= 1
+
+
+def _reports_are_full() -> Overloaded:
+    return Overloaded(
+        "other pages and reports take all the time that they have together: try again in a moment",
+        retry_after_s=REPORT_RETRY_AFTER_S,
+    )
+
+
+async def _in_time(statement: Awaitable[Any]) -> Any:
+    try:
+        return await statement
+    except TimeoutError:
+        raise Overloaded(
+            f"this takes longer than {REPORT_COMMAND_TIMEOUT_S:.0f} seconds to find: ask for fewer days, or for less",
+            retry_after_s=REPORT_RETRY_AFTER_S,
+        ) from None
+
+
+async def open_report_pool(database_url: str, *, name: str) -> Pool:
+    """Open the pool for pages, lists, reports and exports, so that slow ones take no connection from a call.
+
+    Its statements raise `Overloaded` if no connection is free, or if they take too long. Raises as `open_pool`.
+    """
+    return await _open_pool(
+        database_url,
+        name=name,
+        size=REPORT_POOL_MAX_CONNECTIONS,
+        command_timeout_s=REPORT_COMMAND_TIMEOUT_S,
+        pool_class=_ReportPool,
+    )
+
+
 async def open_pool(
     database_url: str,
     *,
@@ -129,8 +198,10 @@ async def open_pool(
         await asyncio.sleep(START_POLL_S)
 
 
-async def _open_pool(database_url: str, *, name: str, size: int, command_timeout_s: float) -> Pool:
-    return await _BoundedPool(
+async def _open_pool(
+    database_url: str, *, name: str, size: int, command_timeout_s: float, pool_class: type[Pool] = _BoundedPool
+) -> Pool:
+    return await pool_class(
         database_url,
         min_size=1,
         max_size=size,

@@ -6,13 +6,14 @@ however many callers there are.
 
 import importlib.metadata
 import platform
+from collections import Counter
 from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram, ProcessCollector
 from prometheus_client.metrics import MetricWrapperBase
 
-from domain.routing import ANTHROPIC, ECHO, OPENAI
+from domain.routing import BUILT_IN, ECHO
 from infra.batching import Batcher
 from infra.database import Pool
 
@@ -25,6 +26,10 @@ OTHER = "other"
 MAX_PROVIDERS = 64
 MAX_MODELS = 256
 """The providers, and their models, that have series of their own in a process: the first ones."""
+MAX_MODELS_OF_BUILT_IN = 64
+"""Of each built-in provider. These places are kept for it."""
+MAX_MODELS_OF_ONE = 32
+"""Of each other provider. A project's provider may answer to any name."""
 
 Metric = TypeVar("Metric", bound=MetricWrapperBase)
 
@@ -33,40 +38,53 @@ class ModelLabels:
     """The labels `provider` and `model` of what is counted. A caller's words become a label only once they are known.
 
     A provider that has answered, or that has none of the places yet, has its name; a model needs an answer for its own,
-    since callers may name what does not exist.
+    since callers may name what does not exist. Whoever answers to any name cannot take the places of all: echo's models
+    are one, and each provider has a number of places.
     """
 
-    def __init__(self, *, max_providers: int = MAX_PROVIDERS, max_models: int = MAX_MODELS) -> None:
+    def __init__(self) -> None:
         """Keep places for the built-in providers: projects cannot take them all with providers of their own."""
-        self._max_providers = max_providers
-        self._max_models = max_models
-        self._providers: dict[str, str] = {name: name for name in (OPENAI, ANTHROPIC, ECHO)}
+        self._providers: dict[str, str] = {name: name for name in BUILT_IN}
         self._models: dict[tuple[str, str], tuple[str, str]] = {}
+        self._taken: Counter[str] = Counter()
 
     def provider(self, provider: str) -> str:
         """Return a provider's label: `other` if all places are taken."""
         label = self._providers.get(provider)
         if label is not None:
             return label
-        if len(self._providers) >= self._max_providers:
+        if len(self._providers) >= MAX_PROVIDERS:
             return OTHER
         self._providers[provider] = provider
         return provider
 
     def answered(self, provider: str, model: str) -> tuple[str, str]:
         """Return the labels of a model that has answered."""
-        labels = self._models.get((provider, model))
+        place = _place(provider, model)
+        labels = self._models.get(place)
         if labels is not None:
             return labels
         label = self.provider(provider)
-        if label == OTHER or len(self._models) >= self._max_models:
+        if label == OTHER or not self._has_room(provider):
             return label, OTHER
-        self._models[provider, model] = provider, model
-        return provider, model
+        self._taken[provider] += 1
+        self._models[place] = place
+        return place
 
     def of(self, provider: str, model: str) -> tuple[str, str]:
         """Return the labels of a model that may not have answered: its name if it ever has."""
-        return self._models.get((provider, model)) or (self.provider(provider), OTHER)
+        return self._models.get(_place(provider, model)) or (self.provider(provider), OTHER)
+
+    def _has_room(self, provider: str) -> bool:
+        if provider in BUILT_IN:
+            return self._taken[provider] < MAX_MODELS_OF_BUILT_IN
+        by_others = len(self._models) - sum(self._taken[name] for name in BUILT_IN)
+        kept = MAX_MODELS_OF_BUILT_IN * len(BUILT_IN)
+        return self._taken[provider] < MAX_MODELS_OF_ONE and by_others < MAX_MODELS - kept
+
+
+def _place(provider: str, model: str) -> tuple[str, str]:
+    return (provider, ECHO if provider == ECHO else model)
 
 
 class Children(Generic[Metric]):

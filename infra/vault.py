@@ -36,6 +36,7 @@ class Vault:
         self._secrets = AESGCM(_derive(installation_key, b"secrets"))
         self._webhook_key = _derive(installation_key, b"webhooks")
         self._form_key = _derive(installation_key, b"dashboard-forms")
+        self._session_key = _derive(installation_key, b"dashboard-sessions")
 
     def api_key_hash(self, key: str) -> bytes:
         """Return the HMAC-SHA-256 of an API key. The database stores only this, not the key."""
@@ -49,6 +50,10 @@ class Vault:
     def form_token(self, session: bytes) -> str:
         """Return the text that the forms of one session of the dashboard send back."""
         return hmac.digest(self._form_key, session, "sha256").hex()
+
+    def session_seal(self, session: str) -> str:
+        """Return the text, 32 characters, by which a session's token is known to be of this installation."""
+        return hmac.digest(self._session_key, session.encode(), "sha256")[:16].hex()
 
     def seal(self, plaintext: bytes, *, tenant: str, row: str) -> bytes:
         """Seal a secret for one row of one tenant."""

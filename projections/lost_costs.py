@@ -16,10 +16,11 @@ from infra.database import Pool, database_errors
 
 _LATEST_ANSWERS = (
     "SELECT completion_tokens, cost_nano_usd, price::text AS price FROM ("
-    "SELECT * FROM requests WHERE key_id = $1 ORDER BY request_id DESC LIMIT $6) AS latest "
-    "WHERE model = $2 AND provider = $3 AND operation = $4 AND status = 'completed' AND cost_nano_usd IS NOT NULL "
-    "ORDER BY request_id DESC LIMIT $5"
+    "SELECT * FROM requests WHERE key_id = $1 ORDER BY request_id DESC LIMIT $7) AS latest "
+    "WHERE (model = $2 OR price ->> 'model' = ANY ($3)) AND provider = $4 AND operation = $5 "
+    "AND status = 'completed' AND cost_nano_usd IS NOT NULL ORDER BY request_id DESC LIMIT $6"
 )
+"""A request through a route is in the table by the route's name: which of its models answered, the price tells."""
 
 _decode_price = msgspec.json.Decoder(Price).decode
 
@@ -40,7 +41,11 @@ async def assumed_cost(pool: Pool, row: asyncpg.Record, *, is_gone: bool) -> Nan
     async with database_errors():
         answers = await pool.fetch(
             _LATEST_ANSWERS,
-            *(row[name] for name in ("key_id", "model", "provider", "operation")),
+            row["key_id"],
+            row["model"],
+            [row["model"], row["model"].removeprefix(f"{row['provider']}/"), row["upstream_model"]],
+            row["provider"],
+            row["operation"],
             LATEST,
             LOOKED_THROUGH,
         )

@@ -31,9 +31,11 @@ REMEMBERED = 1_024
 REMEMBERED_FOR_S = 60.0
 
 _OF_KEY = (
-    "SELECT request_id FROM (SELECT * FROM requests WHERE key_id = $1 ORDER BY request_id DESC LIMIT $6) AS latest "
-    "WHERE model = $2 AND provider = $3 AND operation = $4 AND status = 'completed' ORDER BY request_id DESC LIMIT $5"
+    "SELECT request_id FROM (SELECT * FROM requests WHERE key_id = $1 ORDER BY request_id DESC LIMIT $7) AS latest "
+    "WHERE (model = $2 OR price ->> 'model' = $3) AND provider = $4 AND operation = $5 AND status = 'completed' "
+    "ORDER BY request_id DESC LIMIT $6"
 )
+"""A request through a route is in the table by the route's name: which of its models answered, the price tells."""
 
 
 class Habit(Struct, frozen=True, kw_only=True):
@@ -66,7 +68,8 @@ class LostAttempts:
 
     async def _habit(self, job: Job) -> Habit | None:
         identity = job.identity
-        place = (identity.key_id, identity.model, identity.provider, identity.operation)
+        priced_as = job.price.model if job.price is not None else identity.model
+        place = (identity.key_id, identity.model, priced_as, identity.provider, identity.operation)
         known = self._habits.get(place)
         if known is not None and time.monotonic() - known[0] < REMEMBERED_FOR_S:
             return known[1]

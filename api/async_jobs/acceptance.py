@@ -140,7 +140,7 @@ async def _room(services: Services, caller: Caller, wanted: int) -> AsyncIterato
     accepting = services.jobs.accepting(project_id, wanted)
     is_accepted = False
     try:
-        folded = await open_jobs(services.pool, project_id)
+        folded = await open_jobs(services.caller_pool, project_id)
         count = folded.jobs + services.jobs.unfolded(project_id, folded.position) - wanted
         if count + wanted > limit:
             raise RateLimited(

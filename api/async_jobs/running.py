@@ -282,7 +282,7 @@ class JobRunning:
         if now_s - self._unheld_since_s.setdefault(request_id, now_s) < ABANDONED_AFTER_S:
             return False
         del self._unheld_since_s[request_id]
-        pool, now = self._services.pool, self._now()
+        pool, now = self._services.caller_pool, self._now()
         is_ended = await end_abandoned(pool, self._log, request_id, seen_events, now)
         log.warning("job_request_abandoned", request_id=request_id, ended=is_ended)
         return is_ended

@@ -2,19 +2,30 @@
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from typing import Any
 
 CSV = "text/csv; charset=utf-8"
+MAX_ROWS_AT_ONCE = 2_000
+"""Of a table that is written at once, while nobody else is served. A longer one is sent in pieces."""
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+async def csv_pieces(header: Sequence[str], pages: AsyncIterable[Iterable[Sequence[Any]]]) -> AsyncIterator[bytes]:
+    """A table as CSV, a page of rows at a time."""
+    yield csv_text(header, ()).encode()
+    async for rows in pages:
+        yield _lines(rows).encode()
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """A table as CSV; None is an empty field."""
+    return _lines([header]) + _lines(rows)
+
+
+def _lines(rows: Iterable[Sequence[Any]]) -> str:
     text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(header)
-    writer.writerows([_field(value) for value in row] for row in rows)
+    csv.writer(text).writerows([_field(value) for value in row] for row in rows)
     return text.getvalue()
 
 

@@ -1,12 +1,12 @@
 """Whose providers a page shows: an admin sees its project's, the operator the installation's and every project's."""
 
 from api.dashboard.navigation import ADMINS
+from api.dashboard.project_choices import projects_to_choose
 from api.dashboard.viewer import Viewer
 from api.requests import id_in_path
 from api.services import Services
 from domain.errors import NotFound
 from domain.events import INSTALLATION
-from projections import keys
 
 
 async def asked_owner(services: Services, viewer: Viewer, asked: str | None) -> str:
@@ -38,9 +38,9 @@ async def changeable_owner(services: Services, viewer: Viewer, owner: str) -> st
     return await visible_owner(services, viewer, owner)
 
 
-async def owner_choices(services: Services, viewer: Viewer) -> list[tuple[str, str]]:
+async def owner_choices(services: Services, viewer: Viewer, chosen: str) -> list[tuple[str, str]]:
     """What the operator may choose from; empty for an admin."""
     if viewer.role != "operator":
         return []
-    named = [(one.project_id, one.name) for one in await keys.projects(services.pool)]
+    named = [(one.project_id, one.name) for one in await projects_to_choose(services, chosen)]
     return [(INSTALLATION, "The installation"), *named]

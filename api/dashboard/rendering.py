@@ -4,14 +4,14 @@ A page loads nothing from elsewhere and runs no script but our files (`Content-S
 and callers wrote is text: the templates escape everything.
 """
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from litestar import Response
 from litestar.plugins.jinja import JinjaTemplateEngine
-from litestar.response import Redirect, Template
+from litestar.response import Redirect, Stream, Template
 from litestar.template import TemplateConfig
 
 from api.dashboard import amounts, figures
@@ -97,8 +97,16 @@ def page(
 
 def download(content: str, *, media_type: str, file_name: str) -> Response[bytes]:
     """A file that the browser saves. `file_name`: of our own words."""
-    headers = {**PAGE_HEADERS, "content-disposition": f'attachment; filename="{file_name}"'}
-    return Response(content.encode(), media_type=media_type, headers=headers)
+    return Response(content.encode(), media_type=media_type, headers=_file_headers(file_name))
+
+
+def download_in_pieces(pieces: AsyncIterator[bytes], *, media_type: str, file_name: str) -> Stream:
+    """As `download`, of a file that is too large to be made at once."""
+    return Stream(pieces, media_type=media_type, headers=_file_headers(file_name))
+
+
+def _file_headers(file_name: str) -> dict[str, str]:
+    return {**PAGE_HEADERS, "content-disposition": f'attachment; filename="{file_name}"'}
 
 
 def see(path: str, query: Mapping[str, str] | None = None) -> Redirect:

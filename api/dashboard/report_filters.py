@@ -5,12 +5,12 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
+from api.dashboard.project_choices import projects_to_choose
 from api.dashboard.viewer import Viewer
 from api.report_scope import asked_window
 from api.services import Services
 from domain.errors import InvalidRequest
 from infra.database import Pool
-from projections import keys
 from projections.reports.labels import labels_of, project_of_key
 from projections.reports.scope import Window
 from projections.scope import Scope
@@ -71,7 +71,7 @@ async def choices(services: Services, viewer: Viewer, asked: ReportFilters) -> d
         if asked.range is None or asked.range in dict(RANGES)
         else (*RANGES, (asked.range, f"{asked.range} days"))
     )
-    projects = await keys.projects(services.pool) if viewer.role == "operator" else []
+    projects = await projects_to_choose(services, asked.project) if viewer.role == "operator" else []
     return {
         "ranges": shown,
         "range": asked.range or DEFAULT_RANGE,

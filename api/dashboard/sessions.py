@@ -2,7 +2,7 @@
 
 A session lasts as long as its key works: each page looks the key up as a call of the API does. An operator's ends
 when the gateway has another master key. Keys are checked by the authenticator that the API has, so that unknown ones
-cost no more here than there.
+cost no more here than there. Nor does an unknown token cost a look: it is sealed, and the seal is checked first.
 """
 
 import hmac
@@ -19,8 +19,9 @@ from infra.ids import new_id
 from infra.vault import Vault
 
 TOKEN_BYTES = 32
-TOKEN_CHARS = 43
-"""Of `TOKEN_BYTES` in base64."""
+TOKEN_CHARS = 43 + 32
+"""Of `TOKEN_BYTES` in base64, and of their seal."""
+_SEAL_CHARS = 32
 _OPEN_VIEW = b"open view"
 
 _NOT_SIGNED_IN = "sign in first"
@@ -54,7 +55,8 @@ class SignIns:
             Unavailable, Overloaded: as `Authenticator.authenticate`.
 
         """
-        token = secrets.token_urlsafe(TOKEN_BYTES)
+        session = secrets.token_urlsafe(TOKEN_BYTES)
+        token = session + self._vault.session_seal(session)
         project_id = key_id = None
         if self._master_key is not None and hmac.compare_digest(key.encode(), self._master_key.encode()):
             credential_hash = self._vault.api_key_hash(self._master_key)
@@ -92,7 +94,7 @@ class SignIns:
             raise
 
     async def _of_session(self, token: str | None, known: Viewer | None) -> Viewer:
-        if token is None or len(token) != TOKEN_CHARS:
+        if token is None or not self._is_ours(token):
             raise Unauthorized(_NOT_SIGNED_IN)
         session = await self._sessions.find(_hash(token))
         if session is None:
@@ -118,6 +120,13 @@ class SignIns:
             session_id=session.session_id,
             caller=caller,
         )
+
+    def _is_ours(self, token: str) -> bool:
+        """True if this installation made a token. Whoever makes one up has not been at the database."""
+        if len(token) != TOKEN_CHARS or not token.isascii():
+            return False
+        session, seal = token[:-_SEAL_CHARS], token[-_SEAL_CHARS:]
+        return hmac.compare_digest(seal.encode(), self._vault.session_seal(session).encode())
 
     def _open_view(self) -> Viewer:
         return Viewer(role="operator", project_id=None, key_id=None, csrf_token=self._vault.form_token(_OPEN_VIEW))

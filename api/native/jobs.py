@@ -229,7 +229,7 @@ async def cancel_batch(
     """Cancel the jobs of a batch that have not ended."""
     batch = await _visible_batch(services, caller, id_in_path(batch_id))
     after = ""
-    while page := await jobs_of_batch(services.pool, batch.batch_id, after=after, limit=MAX_PAGE):
+    while page := await jobs_of_batch(services.caller_pool, batch.batch_id, after=after, limit=MAX_PAGE):
         after = page[-1].job_id
         for row in page:
             if row.ended_at is None:
@@ -249,11 +249,11 @@ async def get_batch_results(
 ) -> Response[Any]:
     """Send the ended jobs of a batch as JSON lines, each as `GET /jobs/{id}` shows it."""
     batch = await _visible_batch(services, caller, id_in_path(batch_id))
-    await wait_until_folded(services.pool, "jobs", "requests", project_id=caller.project_id)
+    await wait_until_folded(services.caller_pool, "jobs", "requests", project_id=caller.project_id)
 
     async def lines() -> AsyncIterator[bytes]:
         after = ""
-        while page := await jobs_of_batch(services.pool, batch.batch_id, after=after, limit=RESULTS_PAGE):
+        while page := await jobs_of_batch(services.caller_pool, batch.batch_id, after=after, limit=RESULTS_PAGE):
             after = page[-1].job_id
             for row in page:
                 if row.ended_at is not None:
@@ -310,8 +310,8 @@ async def _job(services: Services, caller: Caller, job_id: str) -> JobOut:
 
 
 async def _visible(services: Services, caller: Caller, job_id: str) -> JobRow:
-    await wait_until_folded(services.pool, "jobs", "requests", project_id=caller.project_id)
-    row = await job_of(services.pool, caller.project_id, job_id)
+    await wait_until_folded(services.caller_pool, "jobs", "requests", project_id=caller.project_id)
+    row = await job_of(services.caller_pool, caller.project_id, job_id)
     if row is None or visible_key(caller, None) not in (None, row.key_id):
         raise NotFound("there is no such job here")
     return row
@@ -322,8 +322,8 @@ async def _batch(services: Services, caller: Caller, batch_id: str) -> BatchOut:
 
 
 async def _visible_batch(services: Services, caller: Caller, batch_id: str) -> BatchRow:
-    await wait_until_folded(services.pool, "jobs", project_id=caller.project_id)
-    row = await batch_of(services.pool, caller.project_id, batch_id)
+    await wait_until_folded(services.caller_pool, "jobs", project_id=caller.project_id)
+    row = await batch_of(services.caller_pool, caller.project_id, batch_id)
     if row is None or visible_key(caller, None) not in (None, row.key_id):
         raise NotFound("there is no such batch here")
     return row

@@ -126,7 +126,7 @@ async def list_prices(services: NamedDependency[Services]) -> Success[list[Price
 )
 async def set_price(data: RequestBody[NewPriceBody], services: NamedDependency[Services]) -> Success[PriceOut]:
     """Set a price for the whole installation."""
-    event = await price_set(services.pool, data)
+    event = await price_set(services.caller_pool, data)
     await services.price_admin.set_price(event)
     price = Price(
         provider=event.provider,

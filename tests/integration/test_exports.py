@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from api.exports import MAX_EXPORTS, PAGE_EVENTS, Exports
+from api.exports import MAX_EXPORT_S, MAX_EXPORTS, PAGE_EVENTS, START_S, Exports
 from domain.errors import Overloaded
 from domain.events import INSTALLATION, ProjectCreated
 from infra.event_log import Commit
@@ -13,6 +13,7 @@ from infra.log_selection import Selection
 from tests.support.ledger import RealLedger
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
+INSTALLATIONS = Selection(project_id=INSTALLATION)
 
 
 async def append(ledger: RealLedger, stream: str, events: int) -> None:
@@ -31,13 +32,41 @@ async def test_an_export_has_every_event_up_to_the_head_of_its_beginning(ledger:
     assert positions == list(range(1, head + 1))
 
 
-async def test_more_exports_than_a_few_are_refused_until_one_has_ended_or_was_given_up(ledger: RealLedger) -> None:
+async def test_a_project_has_one_export_at_a_time_and_another_project_has_its_own(ledger: RealLedger) -> None:
     await append(ledger, "a", 2 * PAGE_EVENTS)
     exports, head = Exports(ledger.pool), await ledger.log.head()
-    under_way = [exports.lines(Selection(), after=0, head=head) for _ in range(MAX_EXPORTS)]
-    for lines in under_way:
-        await anext(lines)
+    first = exports.lines(INSTALLATIONS, after=0, head=head)
+    with pytest.raises(Overloaded):  # although nothing of the first was read yet
+        exports.lines(INSTALLATIONS, after=0, head=head)
+    exports.lines(Selection(project_id="prj_1"), after=0, head=head)
+    await anext(first)
     with pytest.raises(Overloaded):
-        exports.lines(Selection(), after=0, head=head)
-    await under_way[0].aclose()
-    assert await anext(exports.lines(Selection(), after=0, head=head))
+        exports.lines(INSTALLATIONS, after=0, head=head)
+    await first.aclose()
+    assert await anext(exports.lines(INSTALLATIONS, after=0, head=head))
+
+
+async def test_more_exports_than_the_process_makes_are_refused(ledger: RealLedger) -> None:
+    exports = Exports(ledger.pool)
+    for number in range(MAX_EXPORTS):
+        exports.lines(Selection(project_id=f"prj_{number}"), after=0, head=1)
+    with pytest.raises(Overloaded):
+        exports.lines(INSTALLATIONS, after=0, head=1)
+
+
+async def test_an_export_that_nobody_begins_to_read_makes_room(ledger: RealLedger) -> None:
+    clock = iter((0.0, START_S + 1))
+    exports = Exports(ledger.pool, lambda: next(clock))
+    exports.lines(INSTALLATIONS, after=0, head=1)
+    exports.lines(INSTALLATIONS, after=0, head=1)
+
+
+async def test_an_export_that_takes_too_long_ends_with_an_error_and_makes_room(ledger: RealLedger) -> None:
+    await append(ledger, "a", 2 * PAGE_EVENTS)
+    clock = iter((0.0, 0.0, 0.0, MAX_EXPORT_S, MAX_EXPORT_S))
+    exports, head = Exports(ledger.pool, lambda: next(clock)), await ledger.log.head()
+    lines = exports.lines(INSTALLATIONS, after=0, head=head)
+    await anext(lines)
+    with pytest.raises(Overloaded):
+        await anext(lines)
+    exports.lines(INSTALLATIONS, after=0, head=head)

@@ -11,7 +11,7 @@ from domain.errors import ProviderTimeout
 from domain.events import CostIncurred, RequestCompleted
 from domain.request_identity import RequestIdentity
 from domain.tokens import TokenUsage
-from infra.figures import MAX_MODELS, OTHER
+from infra.figures import MAX_MODELS_OF_BUILT_IN, OTHER
 from infra.jobs import Job
 from infra.settings import load_settings
 from infra.telemetry.provider import FLUSH_TIMEOUT_S, Telemetry
@@ -162,9 +162,9 @@ async def test_tokens_are_counted_by_class_as_the_latest_conventions_have_them()
 
 async def test_the_names_that_callers_choose_make_no_more_series_than_are_allowed() -> None:
     with collector() as kept:
-        await seen(kept, *(job_of(f"model-{number}") for number in range(MAX_MODELS + 50)))
+        await seen(kept, *(job_of(f"model-{number}") for number in range(MAX_MODELS_OF_BUILT_IN + 50)))
         durations = kept.points("gen_ai.client.operation.duration")
-        assert len(durations) == MAX_MODELS + 1
+        assert len(durations) == MAX_MODELS_OF_BUILT_IN + 1
         (others,) = (point for point in durations if point.attributes["gen_ai.request.model"] == OTHER)
         assert others.count == 50
 

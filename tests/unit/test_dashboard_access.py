@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from api.dashboard.sessions import SignIns
+from api.dashboard.sessions import TOKEN_CHARS, SignIns
 from api.dashboard.snippets import address_of_request, snippets
 from api.operator import Peer
 from domain.errors import Unauthorized
@@ -43,6 +43,12 @@ async def test_nobody_else_sees_anything_without_a_key(peer: Peer) -> None:
 async def test_where_there_is_a_master_key_it_is_asked_for(master_key: str | None, keyless: bool) -> None:
     with pytest.raises(Unauthorized):
         await sign_ins(master_key=master_key, keyless=keyless).viewer(None, HERE)
+
+
+@pytest.mark.parametrize("token", ["a" * TOKEN_CHARS, "é" * TOKEN_CHARS, "\udcff" * TOKEN_CHARS, "a", ""])
+async def test_a_token_that_somebody_made_up_is_refused_without_a_look_at_the_database(token: str) -> None:
+    with pytest.raises(Unauthorized):
+        await sign_ins(master_key=None, keyless=False).viewer(token, HERE)
 
 
 @pytest.mark.parametrize(

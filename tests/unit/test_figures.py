@@ -24,7 +24,15 @@ from domain.events import (
 from domain.money import NanoUsd
 from domain.tokens import TokenUsage
 from infra.batching import Batcher
-from infra.figures import MAX_MODELS, MAX_PROVIDERS, OTHER, Children, ModelLabels, ProcessFigures
+from infra.figures import (
+    MAX_MODELS,
+    MAX_MODELS_OF_ONE,
+    MAX_PROVIDERS,
+    OTHER,
+    Children,
+    ModelLabels,
+    ProcessFigures,
+)
 from infra.merged_figures import merge, read_pages
 from infra.probes import Probes, Report
 from projections.figures import LogFigures, ProjectorFigures
@@ -74,6 +82,25 @@ def test_labels_are_bounded_and_a_model_gets_its_own_once_it_has_answered() -> N
     assert len({provider for provider, _ in found}) <= MAX_PROVIDERS + 1
     assert len({model for _, model in found}) <= MAX_MODELS + 1
     assert labels.provider("anthropic") == "anthropic", "the built-in ones keep their places"
+
+
+def test_who_answers_to_any_name_leaves_the_models_of_others_their_labels() -> None:
+    labels = ModelLabels()
+    of_echo = {labels.answered("echo", f"echo-{n}") for n in range(3 * MAX_MODELS)}
+    assert of_echo == {("echo", "echo")}
+    assert labels.of("echo", "echo-of-anyone") == ("echo", "echo")
+    for tenant in range(MAX_PROVIDERS):
+        own = {labels.answered(f"tenants-{tenant}", f"model-{n}") for n in range(MAX_MODELS)}
+        assert len(own) <= MAX_MODELS_OF_ONE + 1
+    assert labels.answered("openai", "gpt-5") == ("openai", "gpt-5")
+    assert labels.answered("anthropic", "claude-opus-4-5") == ("anthropic", "claude-opus-4-5")
+
+
+def test_there_are_never_more_models_than_the_places_of_all() -> None:
+    labels = ModelLabels()
+    providers = ("openai", "anthropic", "echo", *(f"tenants-{n}" for n in range(MAX_PROVIDERS)))
+    found = {labels.answered(provider, f"model-{n}") for n in range(MAX_MODELS) for provider in providers}
+    assert len([model for _, model in found if model != OTHER]) <= MAX_MODELS
 
 
 def test_a_series_is_made_once_and_counts_what_its_metric_shows() -> None:

@@ -15,6 +15,7 @@ from msgspec.structs import asdict
 from api.dashboard.csv_files import CSV, csv_text
 from api.dashboard.forms import filters_of, form_of
 from api.dashboard.navigation import ADMINS, NavigationEntry
+from api.dashboard.project_choices import projects_to_choose
 from api.dashboard.rendering import PAGE_HEADERS, download, page, see
 from api.dashboard.viewer import Viewer
 from api.requests import HttpRequest, in_utc
@@ -24,7 +25,6 @@ from domain.events import EVENT_TYPES, INSTALLATION
 from infra.ids import new_id
 from infra.log_selection import Selection
 from infra.raw_events import RawEvent, selected_raw_events
-from projections import keys
 from projections.audit_runs import AuditKind, AuditRun, ask_run, newest_runs
 
 NAVIGATION = NavigationEntry(path="/audit", label="Audit", roles=ADMINS)
@@ -82,7 +82,7 @@ async def show_audit(
         asked=asked,
         events=events,
         pretty=_pretty,
-        projects=await _projects(services, viewer),
+        projects=await _projects(services, viewer, asked.project),
         types=[("", "Any"), *((name, name) for name in sorted(EVENT_TYPES))],
         runs=await _runs(services, viewer),
         verdict_kinds=VERDICT_KINDS,
@@ -145,11 +145,11 @@ async def _found(services: Services, viewer: Viewer, asked: AuditPage, limit: in
     return await selected_raw_events(services.pool, _selection(viewer, asked), after=0, before=before, limit=limit)
 
 
-async def _projects(services: Services, viewer: Viewer) -> list[tuple[str, str]]:
+async def _projects(services: Services, viewer: Viewer, chosen: str | None) -> list[tuple[str, str]]:
     """What the operator may choose from. What belongs to no project is the installation's."""
     if viewer.role != "operator":
         return []
-    named = [(one.project_id, one.name) for one in await keys.projects(services.pool)]
+    named = [(one.project_id, one.name) for one in await projects_to_choose(services, chosen)]
     return [("", "All projects"), (INSTALLATION, "The installation"), *named]
 
 

@@ -11,7 +11,7 @@ from litestar.response import Template
 from msgspec import Struct
 
 from api.dashboard.charts import Chart, ChartPoint
-from api.dashboard.csv_files import CSV, csv_text
+from api.dashboard.csv_files import CSV, MAX_ROWS_AT_ONCE, csv_text
 from api.dashboard.forms import filters_of
 from api.dashboard.navigation import NavigationEntry
 from api.dashboard.rendering import download, page
@@ -27,7 +27,8 @@ from projections.reports.scope import Window
 
 NAVIGATION = NavigationEntry(path="/budgets", label="Budgets")
 SHOWN = 50
-MAX_SAVED = 10_000
+MAX_SAVED = MAX_ROWS_AT_ONCE
+MAX_CHART_DAYS = 400
 WINDOWS = {
     "daily": "day",
     "monthly": "month",
@@ -152,11 +153,14 @@ HANDLERS = (show_budgets, save_holds, save_limits, save_refusals)
 
 
 def refusal_chart(report: RefusalReport, window: Window) -> Chart:
-    """Refusals by day, a series for each window that refused. Days without any are shown as such."""
+    """Refusals by day, a series for each window that refused; of more days than `MAX_CHART_DAYS` the last.
+
+    Days without any are shown as such.
+    """
     counts = {(day.day, day.window): day.requests for day in report.days}
     names = sorted({name for _, name in counts})
     begins, _ = window.moments()
-    days = [begins + timedelta(days=number) for number in range(window.days)]
+    days = [begins + timedelta(days=number) for number in range(max(0, window.days - MAX_CHART_DAYS), window.days)]
     return Chart(
         name="refusals",
         label="Requests that a budget refused, by day",

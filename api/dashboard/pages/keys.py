@@ -14,6 +14,7 @@ from api.dashboard.figures import plain_dollars
 from api.dashboard.forms import filters_of, form_of, form_values
 from api.dashboard.key_forms import KEY_FIELDS, NEW_KEY_FIELDS, change_of, values_of
 from api.dashboard.navigation import ADMINS, NavigationEntry
+from api.dashboard.project_choices import projects_to_choose
 from api.dashboard.rendering import download, page, see
 from api.dashboard.viewer import Viewer
 from api.native.keys import KeyChangeBody, NewKeyBody, changed_key_settings, new_key_settings
@@ -29,8 +30,6 @@ from projections.keys import KeyRecord, ProjectRecord
 
 NAVIGATION = NavigationEntry(path="/keys", label="Keys")
 KEYS_OF_PAGE = 50
-PROJECTS_TO_CHOOSE = 200
-"""The newest; any other is chosen on its own page."""
 _CSV_HEADER = (
     "key",
     "name",
@@ -224,11 +223,7 @@ async def _choices(services: Services, viewer: Viewer, chosen: str | None = None
     """The projects that the operator chooses from, newest first; nobody else has a choice."""
     if viewer.role != "operator":
         return []
-    newest = (await keys.projects(services.pool, limit=PROJECTS_TO_CHOOSE))[::-1]
-    if not chosen or any(project.project_id == chosen for project in newest):
-        return newest
-    other = await keys.project(services.pool, id_in_path(chosen))
-    return [*([other] if other is not None else []), *newest]
+    return await projects_to_choose(services, chosen)
 
 
 def _project_of_form(viewer: Viewer, values: dict[str, str]) -> str:

@@ -7,7 +7,7 @@ from litestar import Response, get
 from litestar.di import NamedDependency
 from litestar.response import Template
 
-from api.dashboard.csv_files import CSV, csv_text
+from api.dashboard.csv_files import CSV, MAX_ROWS_AT_ONCE, csv_text
 from api.dashboard.forms import filters_of
 from api.dashboard.navigation import NavigationEntry
 from api.dashboard.rendering import download, page
@@ -69,7 +69,7 @@ async def show_overview(
 async def save_caps(
     request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
 ) -> Response[bytes]:
-    """Every cap as CSV, at most 10,000."""
+    """Every cap as CSV, at most `MAX_ROWS_AT_ONCE`."""
     scope = await scope_asked(services, viewer, filters_of(request, ReportFilters))
     rows = [
         (
@@ -84,7 +84,7 @@ async def save_caps(
             cap.held,
             cap.resets_at,
         )
-        for cap in await caps(services.pool, scope, datetime.now(UTC), most=10_000)
+        for cap in await caps(services.pool, scope, datetime.now(UTC), most=MAX_ROWS_AT_ONCE)
     ]
     return download(csv_text(_CAPS_HEADER, rows), media_type=CSV, file_name="caps.csv")
 

@@ -71,7 +71,7 @@ async def set_price(
     viewer.require_change()
     viewer.require_role("operator")
     try:
-        event = await price_set(services.pool, await form_of(request, NewPriceBody, _FIELDS))
+        event = await price_set(services.caller_pool, await form_of(request, NewPriceBody, _FIELDS))
     except (InvalidRequest, UnknownModel) as error:
         return _list(request, services, viewer, PricesPage(), await form_values(request), error)
     await services.price_admin.set_price(event)

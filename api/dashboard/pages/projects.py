@@ -10,7 +10,7 @@ from litestar.response import Redirect, Template
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from api.accounts import DEFAULT_INSTALLATION_DAILY_BUDGET
-from api.dashboard.csv_files import CSV, csv_text
+from api.dashboard.csv_files import CSV, MAX_ROWS_AT_ONCE, csv_text
 from api.dashboard.figures import plain_dollars
 from api.dashboard.forms import FieldKinds, filters_of, form_of, form_values
 from api.dashboard.navigation import ADMINS, NavigationEntry
@@ -34,7 +34,7 @@ from projections.keys import ProjectRecord
 
 NAVIGATION = NavigationEntry(path="/projects", label="Projects", roles=ADMINS)
 PROJECTS_OF_PAGE = 50
-MAX_SAVED = 10_000
+MAX_SAVED = MAX_ROWS_AT_ONCE
 _FIELDS = FieldKinds(nullable=("dailyBudget", "monthlyBudget", "alertUrl", "installationDailyBudget"))
 _CSV_HEADER = ("project", "name", "created", "daily budget USD", "monthly budget USD", "spent this month USD")
 

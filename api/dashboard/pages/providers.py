@@ -281,7 +281,7 @@ async def _list(
         title="Providers",
         status=200 if error is None else 400,
         owner=owner,
-        owners=await owner_choices(services, viewer),
+        owners=await owner_choices(services, viewer, owner),
         providers=await services.provider_settings.list_all(owner),
         shared=shared,
         credentials=await credentials_by_provider(services.pool, owner),

@@ -1,0 +1,58 @@
+"""Reports have few connections of their own: whatever they ask for, calls have theirs."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from domain.errors import Overloaded
+from infra.database import (
+    MAX_REPORTS_WAITING,
+    REPORT_ACQUIRE_TIMEOUT_S,
+    REPORT_POOL_MAX_CONNECTIONS,
+    Pool,
+    open_report_pool,
+)
+
+SLOW = "SELECT pg_sleep(30)"
+
+
+@pytest.fixture
+async def pool(database_url: str) -> AsyncIterator[Pool]:
+    opened = await open_report_pool(database_url, name="tests")
+    yield opened
+    await opened.close()
+
+
+async def test_a_report_that_finds_no_connection_is_refused_soon_and_others_are_served_later(pool: Pool) -> None:
+    slow = [asyncio.create_task(pool.fetch(SLOW)) for _ in range(REPORT_POOL_MAX_CONNECTIONS)]
+    await asyncio.sleep(0.2)
+    began_s = time.monotonic()
+    with pytest.raises(Overloaded):
+        await pool.fetchval("SELECT 1")
+    assert time.monotonic() - began_s < REPORT_ACQUIRE_TIMEOUT_S + 1
+    for one in slow:
+        one.cancel()
+    await asyncio.gather(*slow, return_exceptions=True)
+    assert await pool.fetchval("SELECT 1") == 1
+
+
+async def test_more_reports_than_may_wait_are_refused_at_once(pool: Pool) -> None:
+    slow = [asyncio.create_task(pool.fetch(SLOW)) for _ in range(REPORT_POOL_MAX_CONNECTIONS + MAX_REPORTS_WAITING)]
+    await asyncio.sleep(0.2)
+    waiting = [asyncio.create_task(pool.fetch(SLOW)) for _ in range(REPORT_POOL_MAX_CONNECTIONS)]
+    await asyncio.sleep(0)
+    began_s = time.monotonic()
+    with pytest.raises(Overloaded):
+        await pool.fetchval("SELECT 1")
+    assert time.monotonic() - began_s < REPORT_ACQUIRE_TIMEOUT_S / 2
+    for one in (*slow, *waiting):
+        one.cancel()
+    await asyncio.gather(*slow, *waiting, return_exceptions=True)
+
+
+async def test_a_report_that_takes_too_long_is_ended(pool: Pool) -> None:
+    with pytest.raises(Overloaded):
+        await pool.fetch(SLOW, timeout=0.2)
+    assert await pool.fetchval("SELECT 1") == 1

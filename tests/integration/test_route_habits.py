@@ -1,0 +1,90 @@
+"""A lost attempt of a request through a route is compared with what the same model has answered through it."""
+
+from datetime import UTC, datetime, timedelta
+
+from msgspec.structs import replace
+
+from domain.events import AttemptLost
+from domain.habits import FEWEST
+from domain.job_result import JobFailure
+from domain.money import NanoUsd
+from domain.pricing import ClassPrices, Price
+from domain.tokens import TokenUsage
+from infra.admission import Attempt, ClaimedAttempt
+from projections.sweeper import GRACE_S, sweep
+from tests.support.jobs import make_identity, make_job
+from tests.support.ledger import RealLedger, ask, attempt, completed, cost
+from workers.lost_attempts import LostAttempts
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+LATE = NOW + timedelta(seconds=GRACE_S + 1)
+HOLD = 1_000
+PRICE = Price(provider="echo", model="echo", source="tests", prices=ClassPrices(input=10**6, output=10**6))
+"""One nano-dollar a token."""
+OTHER = replace(PRICE, model="echo-large")
+WRITTEN = 50
+
+
+async def routed(ledger: RealLedger, price: Price) -> Attempt:
+    """Return a claimed attempt through a route at `echo`, of a key whose answers through it had such a price."""
+    project = await ledger.new_project()
+    key = await ledger.new_key(project)
+
+    def through_the_route(number: int) -> Attempt:
+        identity = make_identity(request_id=f"req_{number:03}", project_id=project, key_id=key, asked_as="cheapest")
+        return attempt(project, key, now=NOW, deadline=NOW, identity=identity)
+
+    for number in range(FEWEST):
+        answered = through_the_route(number)
+        usage = TokenUsage(input=10, output=WRITTEN)
+        paid = replace(cost(answered, 10 + WRITTEN, hold=HOLD, day=NOW.date()), price=price)
+        await ledger.append(answered, 0, replace(completed(answered), usage=usage, request_bytes=40), paid)
+    made = through_the_route(FEWEST)
+    assert (await ledger.admission.admit(ask(made, hold=HOLD, token_bound=25))).outcome == "admitted"
+    assert await ledger.claims.claim(made.identity.request_id, 1)
+    await ledger.fold()
+    return made
+
+
+async def swept(ledger: RealLedger, made: Attempt) -> int:
+    """Return what the sweeper assumes of an attempt."""
+
+    async def is_gone(_worker: str) -> bool:
+        return True
+
+    async def tell(_reply_to: str, _failure: JobFailure) -> None:
+        return
+
+    await sweep(ledger.pool, ledger.log, LATE, tell, is_gone=is_gone)
+    lost = (await ledger.history(made))[0]
+    assert isinstance(lost, AttemptLost)
+    return lost.assumed_nano_usd
+
+
+async def found(ledger: RealLedger, made: Attempt) -> int:
+    """Return what a worker assumes of an attempt that it finds lost."""
+    lost = ClaimedAttempt(
+        attempt=1,
+        hold_nano_usd=NanoUsd(HOLD),
+        budget_day=NOW.date(),
+        delivery=1,
+        worker="wrk_1",
+        provider="echo",
+        upstream_model="echo",
+    )
+    job = make_job(identity=made.identity, price=PRICE, input_bound=100, output_bound=HOLD)
+    return await LostAttempts(ledger.pool, ledger.log).assumed(job, lost, 40, is_gone=True)
+
+
+async def test_the_sweeper_compares_with_the_answers_of_the_same_model(ledger: RealLedger) -> None:
+    assert await swept(ledger, await routed(ledger, PRICE)) == 25 + WRITTEN
+
+
+async def test_a_worker_compares_with_the_answers_of_the_same_model(ledger: RealLedger) -> None:
+    assert await found(ledger, await routed(ledger, PRICE)) == 10 + WRITTEN
+
+
+async def test_nobody_compares_with_another_model_of_the_route(ledger: RealLedger) -> None:
+    made = await routed(ledger, OTHER)
+    assert await found(ledger, made) == HOLD
+    assert await swept(ledger, made) == HOLD
