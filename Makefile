@@ -10,12 +10,14 @@ setup: ## make the environment
 up: ## run the whole gateway on this machine
 	uv run gateway up
 
-check: ## lint, types, import contracts, unit tests
+lint: ## format, lint, types, import contracts
 	$(RUN) ruff format --check .
 	$(RUN) ruff check .
 	$(RUN) mypy
 	$(RUN) lint-imports
-	$(RUN) pytest tests/unit
+
+check: lint ## lint and the unit tests: the quick part
+	$(RUN) pytest tests/unit -n 2
 
 test: ## every test, on real servers, two files at a time
 	uv run pytest -n 2 --dist loadfile
@@ -53,4 +55,4 @@ images: ## look up the digests of the images for compose.yaml (needs Docker), an
 docs: ## write the generated reference pages
 	$(RUN) python -m docs.generate
 
-.PHONY: help setup up check test agents crash-matrix golden bench rebuild requirements sbom secrets images docs
+.PHONY: help setup up lint check test agents crash-matrix golden bench rebuild requirements sbom secrets images docs
