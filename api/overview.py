@@ -9,7 +9,7 @@ from api.readiness import Findings
 from api.services import Services
 from infra.database import Pool
 from projections.reports.alerts import Alert, ErrorCount, errors_by_code, last_alerts
-from projections.reports.costs import named_sums
+from projections.reports.costs import breakdown
 from projections.reports.figures import Figures, dollars
 from projections.reports.labels import labels_of
 from projections.reports.money import Cap, Spend, caps, spends
@@ -88,7 +88,7 @@ async def overview_of(services: Services, scope: Scope, window: Window) -> Overv
 
 
 async def _top(pool: Pool, scope: Scope, window: Window, group: str) -> list[Top]:
-    lines = (await named_sums(pool, scope, window, (group,)))[:MAX_TOP]
+    lines = (await breakdown(pool, scope, window, (group,), most=MAX_TOP)).lines
     ids = [line.values[0] for line in lines]
     names = await labels_of(pool, keys=ids if group == "key" else (), project_ids=ids if group == "project" else ())
     return [

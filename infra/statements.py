@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 import asyncpg
-from sqlalchemy import ColumnElement, Select, any_, literal
+from sqlalchemy import ColumnElement, SelectBase, any_, literal
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql.asyncpg import dialect
 from sqlalchemy.sql.cache_key import CacheKey
@@ -24,7 +24,7 @@ _DIALECT = dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's
 class _Form:
     """A statement without its values, as a key."""
 
-    def __init__(self, statement: Select[Any], key: CacheKey) -> None:
+    def __init__(self, statement: SelectBase, key: CacheKey) -> None:
         self.statement = statement
         self.key = key
         self._hash = hash(key.key)
@@ -41,7 +41,7 @@ def _text_of(form: _Form) -> SQLCompiler:
     return _DIALECT.statement_compiler(_DIALECT, form.statement, cache_key=form.key)
 
 
-def compiled(statement: Select[Any]) -> tuple[str, list[Any]]:
+def compiled(statement: SelectBase) -> tuple[str, list[Any]]:
     """Return a statement's text for PostgreSQL, and its arguments in the order of their numbers."""
     key = statement._generate_cache_key()  # noqa: SLF001 - as an engine does
     assert key is not None, "a statement of parts that all have a form"
@@ -50,7 +50,7 @@ def compiled(statement: Select[Any]) -> tuple[str, list[Any]]:
     return made.string, [parameters[name] for name in made.positiontup or ()]
 
 
-async def fetch(pool: Pool, statement: Select[Any]) -> list[asyncpg.Record]:
+async def fetch(pool: Pool, statement: SelectBase) -> list[asyncpg.Record]:
     """Run a statement and return its rows.
 
     Raises:
@@ -63,7 +63,7 @@ async def fetch(pool: Pool, statement: Select[Any]) -> list[asyncpg.Record]:
         return rows
 
 
-async def fetch_one(pool: Pool, statement: Select[Any]) -> asyncpg.Record | None:
+async def fetch_one(pool: Pool, statement: SelectBase) -> asyncpg.Record | None:
     """Run a statement and return its first row; None if it has none. Raises as `fetch`."""
     rows = await fetch(pool, statement)
     return rows[0] if rows else None

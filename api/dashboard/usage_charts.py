@@ -1,6 +1,5 @@
 """Charts of usage over time, from the lines of a report. Times without usage are shown as such."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,7 +11,7 @@ from api.dashboard.usage_metrics import Column, Metric
 from projections.reports.figures import Figures
 from projections.reports.scope import Window
 from projections.reports.sources import day_or_hour
-from projections.reports.usage import UsageLine, UsageReport
+from projections.reports.usage import MostOverTime, UsageLine
 
 MAX_SERIES = 6
 MAX_POINTS = 400
@@ -43,26 +42,20 @@ def chart_over_time(lines: Sequence[UsageLine], metric: Metric, time: str, windo
     )
 
 
-def chart_by_group(report: UsageReport, metric: Metric, group: str, time: str, window: Window, label: str) -> Chart:
-    """The first column of a metric over time, for the groups with the highest costs. `report` is by group and time."""
-    ranks: Counter[str] = Counter()
-    found: dict[tuple[str, str], Figures] = {}
-    for line in report.lines:
-        name = shown_value(line.group[group], report.labels)
-        ranks[name] += int(line.cost * 10**9) + line.requests
-        found[name, line.group[time]] = line
-    names = [name for name, _ in ranks.most_common(MAX_SERIES)]
+def chart_by_group(found: MostOverTime, metric: Metric, time: str, window: Window, label: str) -> Chart:
+    """The first column of a metric over time, for the groups with the highest costs."""
+    figures = [{line.group[time]: line for line in lines} for lines in found.lines]
     return Chart(
         name="by-group",
-        label=label if len(ranks) <= MAX_SERIES else f"{label}: the {MAX_SERIES} with the highest costs",
+        label=label if found.is_all else f"{label}: the {len(found.values)} with the highest costs",
         unit=metric.first.unit,
         kind="lines",
-        series=tuple(names),
+        series=tuple(shown_value(value, found.labels) for value in found.values),
         points=[
             ChartPoint(
                 at=at,
                 label=_label(at, time),
-                values=tuple(_of(metric.first, found.get((name, shown))) for name in names),
+                values=tuple(_of(metric.first, of_group.get(shown)) for of_group in figures),
             )
             for at, shown in _times(window, time)
         ],

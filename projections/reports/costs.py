@@ -1,5 +1,6 @@
 """Costs by one or two groups: what `GET /usage/costs` shows."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -11,13 +12,29 @@ from infra.database import Pool
 from projections.attributes import KEPT, METADATA_PREFIX
 from projections.reports.figures import dollars, is_lower_bound
 from projections.reports.scope import Window
-from projections.reports.sources import Group, day_or_hour, is_attribute, read_sums, source_of
+from projections.reports.sources import (
+    Found,
+    Group,
+    day_or_hour,
+    is_attribute,
+    narrowed,
+    read_most,
+    read_sums,
+    source_of,
+    source_of_said,
+)
 from projections.scope import Scope
 
-MAX_LINES = 1_000
-"""Of a report by what callers say; the rest is one line."""
+MAX_LINES = 5_000
+"""The rest is summed up."""
+MAX_SAID = 1_000
+"""Of a report by what callers say."""
 OTHERS = "(others)"
+"""In the place of a value: all that are not told apart."""
+UNSAID = "unsaid"
+"""In the place of an attribute's value in a `Group`: the requests that do not say it. It is no JSON."""
 _TIMES = ("day", "hour")
+_NOTHING = dict.fromkeys(KEPT, 0)
 
 
 class CostLine(Struct, kw_only=True, rename="camel", omit_defaults=True):
@@ -61,11 +78,25 @@ class CostReport(Struct, kw_only=True, rename="camel"):
 
 
 class Named(Struct, frozen=True):
-    """The sums of one group by its values, which are as they are shown. `is_rest`: of all the others."""
+    """The sums of one group. `is_rest`: of all the others."""
 
+    group: Group
+    """As it was read, days as such; empty for what is left over."""
     values: tuple[Any, ...]
+    """As they are shown."""
     sums: Mapping[str, Any]
     is_rest: bool = False
+
+
+class Breakdown(Struct, frozen=True):
+    """The groups of a report. All sums of `lines` and `rest` are those of the scope."""
+
+    lines: list[Named]
+    """Sorted."""
+    rest: list[Named]
+    """What is not told apart: values beyond the bound, and the groups that are left out."""
+    left_out: int
+    """How many groups are."""
 
 
 async def cost_report(pool: Pool, scope: Scope, window: Window, groups: Sequence[str]) -> CostReport:
@@ -76,7 +107,8 @@ async def cost_report(pool: Pool, scope: Scope, window: Window, groups: Sequence
         Unavailable: the database is away.
 
     """
-    lines = await named_sums(pool, scope, window, groups)
+    found = await breakdown(pool, scope, window, groups, most=MAX_LINES)
+    lines = [*found.lines, *found.rest]
     sums = [line.sums for line in lines]
     return CostReport(
         total_cost=dollars(sum(one["cost_nano_usd"] for one in sums)),
@@ -87,34 +119,100 @@ async def cost_report(pool: Pool, scope: Scope, window: Window, groups: Sequence
     )
 
 
-async def named_sums(pool: Pool, scope: Scope, window: Window, groups: Sequence[str]) -> list[Named]:
-    """Return the sums of each group, the highest costs first. Raises as `cost_report`."""
-    found = await read_sums(pool, source_of(scope, window, groups))
-    said = next((at for at, group in enumerate(groups) if is_attribute(group)), None)
+async def breakdown(
+    pool: Pool, scope: Scope, window: Window, groups: Sequence[str], *, most: int, newest_first: bool = False
+) -> Breakdown:
+    """Return at most so many groups: those with the highest costs, or the newest if time is the first of the groups.
+
+    However many groups there are, the process holds no more than some thousands of them. Raises as `cost_report`.
+    """
+    said = _attribute_in(groups)
     if said is None:
-        return _sorted([Named(shown(groups, values), sums) for values, sums in found.items()])
-    others = [group for group in groups if not is_attribute(group)]
-    everything = await read_sums(pool, source_of(scope, window, others))
-    lines = [Named(shown(groups, values), sums, is_rest=values[said] is None) for values, sums in found.items()]
-    lines += [
-        Named(shown(groups, (*group[:said], "null", *group[said:])), sums)
-        for group, sums in _without(everything, found, said).items()
-        if any(sums.values())
-    ]
-    return _first(_sorted(lines), said)
+        found = await read_most(pool, source_of(scope, window, groups), most, newest_first=newest_first)
+        lines = [Named(group, shown(groups, group), sums) for group, sums in found.groups.items()]
+        left_out = found.count - len(lines)
+        rest = [_rest((OTHERS,) * len(groups), found.total, lines)] if left_out else []
+        return Breakdown(_sorted(lines, newest_first=newest_first), rest, left_out)
+    return await _breakdown_of_said(pool, scope, window, groups, said, min(most, MAX_SAID), newest_first=newest_first)
 
 
-def _without(
-    everything: Mapping[Group, Mapping[str, Any]], found: Mapping[Group, Mapping[str, Any]], said: int
-) -> dict[Group, dict[str, Any]]:
-    """The sums of the requests that do not say the attribute: what is left of all."""
-    left = {_of_days(group): {name: sums[name] for name in KEPT} for group, sums in everything.items()}
-    for values, sums in found.items():
-        group = _of_days((*values[:said], *values[said + 1 :]))
-        rest = left.setdefault(group, dict.fromkeys(KEPT, 0))
-        for name in KEPT:
-            rest[name] -= sums[name]
-    return left
+async def _breakdown_of_said(
+    pool: Pool, scope: Scope, window: Window, groups: Sequence[str], at: int, most: int, *, newest_first: bool
+) -> Breakdown:
+    found = await read_most(pool, source_of(scope, window, groups), most + 1, newest_first=newest_first)
+    told = [Named(group, shown(groups, group), sums) for group, sums in found.groups.items() if group[at] is not None]
+    everything, unsaid = await _unsaid(pool, scope, window, groups, at)
+    lines = _sorted([*told, *unsaid], newest_first=newest_first)
+    left_out = len(lines[most:]) + found.count - len(found.groups)
+    if not left_out and everything.count == len(everything.groups):
+        beyond = [(group, sums) for group, sums in found.groups.items() if group[at] is None]
+        return Breakdown(lines, _sorted([Named(g, shown(groups, g), sums, is_rest=True) for g, sums in beyond]), 0)
+    lines, rest = lines[:most], []
+    by_other: defaultdict[Group, list[Named]] = defaultdict(list)
+    for line in lines:
+        by_other[_without(line.group, at)].append(line)
+    for other, sums in everything.groups.items():
+        values = _with(shown(_without(groups, at), other), at, OTHERS)
+        rest.append(_rest(values, sums, by_other[other]))
+    rest.append(_rest((OTHERS,) * len(groups), everything.total, [*lines, *rest]))
+    return Breakdown(lines, _sorted([line for line in rest if any(line.sums.values())]), left_out)
+
+
+async def sums_of(
+    pool: Pool, scope: Scope, window: Window, groups: Sequence[str], wanted: Sequence[Group]
+) -> dict[Group, Mapping[str, Any]]:
+    """Return the sums of the groups that begin with one of `wanted`, as in `Named`. Raises as `cost_report`."""
+    at = _attribute_in(groups)
+    read = [group for group in wanted if UNSAID not in group]
+    found: dict[Group, Mapping[str, Any]] = {}
+    if read:
+        found |= await read_sums(pool, narrowed(source_of(scope, window, groups), read))
+    if at is not None and len(read) < len(wanted):
+        _, unsaid = await _unsaid(pool, scope, window, groups, at)
+        found |= {line.group: line.sums for line in unsaid}
+    return found
+
+
+async def _unsaid(
+    pool: Pool, scope: Scope, window: Window, groups: Sequence[str], at: int
+) -> tuple[Found, list[Named]]:
+    """Read all requests by the other group, those with the highest costs; and what of these does not say it."""
+    others = _without(groups, at)
+    everything = await read_most(pool, source_of(scope, window, others), MAX_LINES)
+    by_other = {_of_days(group): {name: sums[name] for name in KEPT} for group, sums in everything.groups.items()}
+    everything = Found(by_other, {name: everything.total[name] for name in KEPT}, everything.count)
+    source = source_of_said(scope, window, groups[at], others)
+    said = await read_sums(pool, narrowed(source, list(by_other)) if others and by_other else source)
+    lines = []
+    for other, sums in by_other.items():
+        left = _less(sums, said.get(other, _NOTHING))
+        if any(left.values()):
+            lines.append(Named(_with(other, at, UNSAID), _with(shown(others, other), at, None), left))
+    return everything, lines
+
+
+def _attribute_in(groups: Sequence[str]) -> int | None:
+    return next((at for at, group in enumerate(groups) if is_attribute(group)), None)
+
+
+def _without(values: Sequence[Any], at: int) -> tuple[Any, ...]:
+    return (*values[:at], *values[at + 1 :])
+
+
+def _with(values: Sequence[Any], at: int, value: Any) -> tuple[Any, ...]:
+    return (*values[:at], value, *values[at:])
+
+
+def _rest(values: tuple[Any, ...], total: Mapping[str, Any], lines: Sequence[Named]) -> Named:
+    """What is left of a total beside these lines."""
+    sums = dict(total)
+    for line in lines:
+        sums = _less(sums, line.sums)
+    return Named((), values, sums, is_rest=True)
+
+
+def _less(sums: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: amount - other[name] for name, amount in sums.items()}
 
 
 def _of_days(group: Group) -> Group:
@@ -134,19 +232,9 @@ def shown(groups: Sequence[str], values: Group) -> tuple[Any, ...]:
     )
 
 
-def _sorted(lines: list[Named]) -> list[Named]:
-    return sorted(lines, key=lambda line: (line.is_rest, -line.sums["cost_nano_usd"], *map(str, line.values)))
-
-
-def _first(lines: list[Named], said: int) -> list[Named]:
-    """The first `MAX_LINES`; what comes after them is added to the rest, by the values of the other group."""
-    rest: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for line in lines[MAX_LINES:]:
-        values = (*line.values[:said], OTHERS, *line.values[said + 1 :])
-        sums = rest.setdefault(values, dict.fromkeys(KEPT, 0))
-        for name in KEPT:
-            sums[name] += line.sums[name]
-    return [*lines[:MAX_LINES], *(Named(values, sums, is_rest=True) for values, sums in rest.items())]
+def _sorted(lines: list[Named], *, newest_first: bool = False) -> list[Named]:
+    by_costs = sorted(lines, key=lambda line: (-line.sums["cost_nano_usd"], *map(str, line.values)))
+    return sorted(by_costs, key=lambda line: str(line.values[0]), reverse=True) if newest_first else by_costs
 
 
 def _line(groups: Sequence[str], line: Named) -> CostLine:

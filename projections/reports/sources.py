@@ -9,8 +9,23 @@ from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Any, TypeAlias
 
-from msgspec import Struct
-from sqlalchemy import ColumnElement, FromClause, Select, and_, cast, func, literal_column, select, true
+from msgspec import Struct, structs
+from sqlalchemy import (
+    ColumnElement,
+    FromClause,
+    Select,
+    and_,
+    cast,
+    func,
+    literal,
+    literal_column,
+    null,
+    select,
+    true,
+    tuple_,
+    union_all,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import BigInteger
 
 from domain.call_origin import Origin
@@ -54,9 +69,20 @@ def _sum(name: str) -> ColumnElement[Any]:
 _AMOUNTS: dict[tuple[str, ...], tuple[ColumnElement[Any], ...]] = {
     names: tuple(map(_sum, names)) for names in (SUMS, KEPT)
 }
+_IS_DEAREST: ColumnElement[Any] = literal_column("cost_nano_usd").desc()
+_IS_BUSIEST: ColumnElement[Any] = literal_column("completed_requests + cached_requests + failed_requests").desc()
 
 Group: TypeAlias = tuple[Any, ...]
 """The values of the groups. Of an attribute: its value as JSON, None for the others."""
+
+
+class Found(Struct, frozen=True):
+    """The sums of the first groups in an order, and of all."""
+
+    groups: dict[Group, dict[str, Any]]
+    total: dict[str, Any]
+    count: int
+    """Of all groups."""
 
 
 class Source(Struct, frozen=True):
@@ -120,6 +146,11 @@ def source_of(scope: Scope, window: Window, groups: Sequence[str], field: str = 
     return _rollups(scope, window, groups, is_by_key=is_by_key)
 
 
+def source_of_said(scope: Scope, window: Window, said: str, groups: Sequence[str]) -> Source:
+    """Return where the sums of the requests are that say an attribute, by days, keys or projects."""
+    return _attributes(scope, window, groups, said)
+
+
 def _daily(scope: Scope, window: Window, groups: Sequence[str]) -> Source:
     table = usage_daily.c
     conditions = [table.day.between(window.first, window.last), *_of_scope(usage_daily, scope)]
@@ -167,15 +198,60 @@ def _of_scope(table: Any, scope: Scope) -> list[ColumnElement[bool]]:
     return conditions
 
 
+def narrowed(source: Source, wanted: Sequence[Group]) -> Source:
+    """Return the source of those groups alone whose first values are one of `wanted`, which are at least one."""
+    columns = []
+    arrays = []
+    for column, values in zip(source.columns, zip(*wanted, strict=True), strict=False):
+        is_any_null = None in values  # the others of an attribute: no JSON text is empty
+        columns.append(func.coalesce(column, literal_column("''")) if is_any_null else column)
+        arrays.append(literal(["" if value is None else value for value in values], ARRAY(column.type)))
+    names = [f"w{number}" for number in range(len(arrays))]
+    each = func.unnest(*arrays).table_valued(*names).render_derived(name="wanted")
+    condition = tuple_(*columns).in_(select(*(each.c[name] for name in names)))
+    durations = narrowed(source.durations, wanted) if source.durations is not None else None
+    return structs.replace(source, conditions=(*source.conditions, condition), durations=durations)
+
+
 async def read_sums(pool: Pool, source: Source) -> dict[Group, dict[str, Any]]:
     """Return the sums of each group. Raises as `infra.statements.fetch`."""
-    labelled = [column.label(f"g{number}") for number, column in enumerate(source.columns)]
-    statement = select(*labelled, *_AMOUNTS[source.sums]).select_from(source.table).where(*source.conditions)
+    statement = _summed(source)
     if source.columns:
         statement = statement.group_by(*source.columns)
     count = len(source.columns)
     rows = await fetch(pool, statement)
     return {tuple(row[:count]): dict(zip(source.sums, row[count:], strict=True)) for row in rows}
+
+
+def _summed(source: Source) -> Select[Any]:
+    labelled = [column.label(f"g{number}") for number, column in enumerate(source.columns)]
+    return select(*labelled, *_AMOUNTS[source.sums]).select_from(source.table).where(*source.conditions)
+
+
+async def read_most(pool: Pool, source: Source, most: int, *, newest_first: bool = False) -> Found:
+    """Return at most so many groups: those with the highest costs, or with the latest times of the first group.
+
+    The values of an attribute that are not told apart come after all that are. One statement reads the groups and their
+    total, so that they agree. Raises as `infra.statements.fetch`.
+    """
+    if not source.columns:
+        sums = await read_sums(pool, source)
+        return Found(sums, sums[()], 1)
+    grouped = _summed(source).group_by(*source.columns).cte("grouped")
+    names = [grouped.c[f"g{number}"] for number in range(len(source.columns))]
+    amounts = [grouped.c[name] for name in source.sums]
+    order: list[ColumnElement[Any]] = [_IS_DEAREST, _IS_BUSIEST, *(name.asc().nulls_last() for name in names)]
+    order = [names[0].desc(), *order] if newest_first else [*(name.is_(None) for name in names), *order]
+    first = (
+        select(*names, *amounts, cast(null(), BigInteger).label("count")).order_by(*order).limit(most).subquery("first")
+    )
+    total = select(*(null() for _ in names), *_AMOUNTS[source.sums], func.count()).select_from(grouped)
+    rows = await fetch(pool, union_all(select(first), total))
+    count = len(names)
+    made = [(tuple(row[:count]), dict(zip(source.sums, row[count:-1], strict=True))) for row in rows]
+    last = next(number for number, row in enumerate(rows) if row[-1] is not None)
+    _, all_sums = made.pop(last)
+    return Found(dict(made), all_sums, rows[last][-1])
 
 
 async def read_durations(pool: Pool, source: Source) -> dict[Group, Durations]:

@@ -9,11 +9,20 @@ import msgspec
 from msgspec import Struct
 
 from infra.database import Pool
-from projections.reports.costs import Named, named_sums, shown
+from projections.reports.costs import breakdown, sums_of
 from projections.reports.figures import NO_DURATIONS, Durations, Figures, figures
 from projections.reports.labels import labels_of
 from projections.reports.scope import Window
-from projections.reports.sources import NOTHING, day_or_hour, read_durations, read_sums, source_of
+from projections.reports.sources import (
+    NOTHING,
+    Group,
+    Source,
+    day_or_hour,
+    narrowed,
+    read_durations,
+    read_sums,
+    source_of,
+)
 from projections.rollups import Measure
 from projections.scope import Scope
 
@@ -62,10 +71,26 @@ class UsageReport(Struct, kw_only=True, rename="camel"):
     previous_period: Span
     previous_totals: Figures
     lines: list[UsageLine]
-    """At most 1,000, those with the highest costs, or by time if that is the first group."""
+    """At most 1,000, those with the highest costs; or the newest, in the order of time, if that is the first group.
+    After them is what is not told apart.
+    """
     lines_left_out: int
+    """How many groups are in it that the bound leaves out."""
     labels: dict[str, str]
     """The names of the keys and projects of these lines, by their ids."""
+
+
+class MostOverTime(Struct, kw_only=True):
+    """Usage over time of a few values of a group."""
+
+    values: list[Any]
+    """The highest costs first; null for requests that do not say it."""
+    lines: list[list[UsageLine]]
+    """Of each value."""
+    is_all: bool
+    """False if there are more values."""
+    labels: dict[str, str]
+    """The names of keys and projects, by their ids."""
 
 
 async def usage_stats(pool: Pool, scope: Scope, window: Window) -> UsageStats:
@@ -96,22 +121,22 @@ async def usage_report(
         Unavailable: the database is away.
 
     """
-    lines = await named_sums(pool, scope, window, groups)
-    durations = await _durations(pool, scope, window, groups)
-    before = await named_sums(pool, scope, window.before(), groups)
-    earlier = {_moved(groups, line.values, window.days): line for line in before}
-    if groups[0] in _TIMES:
-        lines.sort(key=lambda line: str(line.values[0]))
+    is_by_time = groups[0] in _TIMES
+    found = await breakdown(pool, scope, window, groups, most=most, newest_first=is_by_time)
+    told = found.lines[::-1] if is_by_time else found.lines
+    durations = await _durations(pool, source_of(scope, window, groups), [line.group for line in told])
+    wanted = [_moved(line.group, -window.days) for line in [*told, *found.rest] if line.group]
+    before = await sums_of(pool, scope, window.before(), groups, wanted) if wanted else {}
     made = [
         figures(
             UsageLine,
             line.sums,
-            durations.get(_key(line.values), NO_DURATIONS),
+            durations.get(line.group, NO_DURATIONS),
             group=dict(zip(groups, line.values, strict=True)),
             is_rest=line.is_rest,
-            previous=_previous(earlier.get(_key(line.values))),
+            previous=_previous(before.get(_moved(line.group, -window.days))),
         )
-        for line in lines[:most]
+        for line in [*told, *found.rest]
     ]
     return UsageReport(
         period=span(window),
@@ -119,7 +144,7 @@ async def usage_report(
         previous_period=span(window.before()),
         previous_totals=await totals(pool, scope, window.before()),
         lines=made,
-        lines_left_out=max(0, len(lines) - most),
+        lines_left_out=found.left_out,
         labels=await labels_of(
             pool,
             keys=(line.group["key"] for line in made if "key" in line.group),
@@ -150,29 +175,53 @@ def span(window: Window) -> Span:
     return Span(from_=window.first, to=window.last)
 
 
-async def _durations(pool: Pool, scope: Scope, window: Window, groups: Sequence[str]) -> dict[str, Durations]:
-    found = await read_durations(pool, source_of(scope, window, groups))
-    return {_key(shown(groups, group)): durations for group, durations in found.items()}
-
-
-def _key(values: Iterable[Any]) -> str:
-    """Values that callers say may be of any kind: they are compared as JSON."""
-    return msgspec.json.encode(tuple(values)).decode()
-
-
-def _moved(groups: Sequence[str], values: Sequence[Any], days: int) -> str:
-    """The key that a group of the window before has in this one: its days and hours are so many days later."""
-    return _key(
-        _later(value, group, days) if group in _TIMES else value for group, value in zip(groups, values, strict=True)
+async def usage_of_most(pool: Pool, scope: Scope, window: Window, group: str, time: str, *, most: int) -> MostOverTime:
+    """Return usage by `day` or `hour` of the values of a group with the highest costs. Raises as `usage_report`."""
+    found = await breakdown(pool, scope, window, (group,), most=most)
+    groups, wanted = (group, time), [line.group for line in found.lines]
+    sums = await sums_of(pool, scope, window, groups, wanted) if wanted else {}
+    durations = await _durations(pool, source_of(scope, window, groups), wanted)
+    names = {line.group[0]: line.values[0] for line in found.lines}
+    return MostOverTime(
+        values=list(names.values()),
+        is_all=not found.rest,
+        lines=[
+            [
+                figures(
+                    UsageLine,
+                    one,
+                    durations.get(key, NO_DURATIONS),
+                    group={group: name, time: day_or_hour(key[1], time)},
+                    is_rest=False,
+                    previous=None,
+                )
+                for key, one in sums.items()
+                if key[0] == raw
+            ]
+            for raw, name in names.items()
+        ],
+        labels=await labels_of(
+            pool,
+            keys=names.values() if group == "key" else (),
+            project_ids=names.values() if group == "project" else (),
+        ),
     )
 
 
-def _later(shown_time: str, group: str, days: int) -> str:
-    return day_or_hour(datetime.fromisoformat(shown_time) + timedelta(days=days), group)
+async def _durations(pool: Pool, source: Source, wanted: Sequence[Group]) -> dict[Group, Durations]:
+    """The histograms of these groups; those that no source has are left out."""
+    if source.durations is None or not wanted:
+        return {}
+    return await read_durations(pool, narrowed(source, wanted))
 
 
-def _previous(line: Named | None) -> Figures | None:
-    return figures(Figures, line.sums) if line is not None else None
+def _moved(group: Group, days: int) -> Group:
+    """The group so many days later: its days and hours are, and all else is the same."""
+    return tuple(value + timedelta(days=days) if isinstance(value, date) else value for value in group)
+
+
+def _previous(sums: Mapping[str, Any] | None) -> Figures | None:
+    return figures(Figures, sums) if sums is not None else None
 
 
 def _date(value: date | datetime) -> date:

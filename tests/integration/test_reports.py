@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,14 @@ from domain.money import NanoUsd, to_usd
 from domain.tokens import TokenUsage
 from infra.event_log import Commit
 from infra.ids import new_id
-from projections.attributes import MAX_NAMES, MAX_VALUES
-from projections.reports.costs import cost_report
+from projections.attributes import KEPT, MAX_NAMES, MAX_VALUES
+from projections.reports.costs import breakdown, cost_report
 from projections.reports.labels import metadata_names, name_of_key
 from projections.reports.money import caps, spends
 from projections.reports.requests import Search, count_newer, get_request, search
 from projections.reports.scope import Window
 from projections.reports.sources import GROUPS, ORIGINS
-from projections.reports.usage import usage_report, usage_stats
+from projections.reports.usage import usage_of_most, usage_report, usage_stats
 from projections.scope import Scope
 from projections.sums import SUMS
 from tests.integration.test_projections import remember
@@ -260,6 +260,70 @@ async def test_requests_are_found_by_what_they_were(ledger: RealLedger) -> None:
         assert 0 < len(expected) < len(every), name
         assert await search(ledger.pool, Search(scope=EVERYBODY, limit=10_000, **wanted)) == expected, name
         assert await count_newer(ledger.pool, Search(scope=EVERYBODY, **wanted)) == len(expected), name
+
+
+async def used(ledger: RealLedger, models: int, days: int) -> Window:
+    """Usage of so many models on each of so many days: a day of model 1 costs 1 nano-dollar, of model 2 it costs 2."""
+    await ledger.owner.execute(
+        "INSERT INTO usage_rollups SELECT p.id, 'day', '2025-01-01T00:00Z'::timestamptz + d * interval '1 day', '', "
+        "'chat', 'p', 'm' || m, 1, 0, 0, 0, 0, 0, m, 0, 0, 0, 0, 0, 0, 0, 0, 0 "
+        "FROM (VALUES (''), ('prj_1')) AS p (id), generate_series(1, $1::int) m, generate_series(0, $2::int - 1) d",
+        models,
+        days,
+    )
+    return Window(first=date(2025, 1, 1), last=date(2025, 1, 1) + timedelta(days=days - 1))
+
+
+async def test_a_chart_has_every_day_of_its_groups_however_many_lines_there_are(ledger: RealLedger) -> None:
+    window = await used(ledger, models=9, days=200)
+    for scope in (EVERYBODY, Scope(project_id="prj_1")):
+        found = await usage_of_most(ledger.pool, scope, window, "model", "day", most=6)
+        assert (found.values, found.is_all) == (["m9", "m8", "m7", "m6", "m5", "m4"], False)
+        for value, lines in zip(found.values, found.lines, strict=True):
+            assert len({line.group["day"] for line in lines}) == len(lines) == 200
+            assert {line.cost for line in lines} == {to_usd(NanoUsd(int(value[1:])))}
+    assert (await usage_of_most(ledger.pool, EVERYBODY, window, "model", "day", most=9)).is_all
+
+
+async def test_a_chart_has_what_callers_do_not_say(ledger: RealLedger) -> None:
+    for user in ("a", "a", "b"):
+        await said(ledger, {"user": user})
+    await said(ledger, {"other": "c"})
+    await ledger.fold()
+    found = await usage_of_most(ledger.pool, EVERYBODY, WINDOW, "metadata.user", "day", most=6)
+    requests = {
+        value: sum(line.requests for line in lines) for value, lines in zip(found.values, found.lines, strict=True)
+    }
+    assert requests == {"a": 2, "b": 1, None: 1}
+
+
+async def test_a_report_by_time_leaves_the_oldest_out(ledger: RealLedger) -> None:
+    window = await used(ledger, models=3, days=10)
+    report = await usage_report(ledger.pool, EVERYBODY, window, ("day", "model"), most=6)
+    told = [line.group["day"] for line in report.lines if not line.is_rest]
+    assert told == ["2025-01-09"] * 3 + ["2025-01-10"] * 3
+    assert report.lines_left_out == 24
+    assert sum(line.cost for line in report.lines) == report.totals.cost
+    last = Window(first=window.last, last=window.last)
+    compared = await usage_report(ledger.pool, EVERYBODY, last, ("day", "model"))
+    assert [line.previous.cost if line.previous else None for line in compared.lines] == [
+        line.cost for line in compared.lines
+    ]
+
+
+@pytest.mark.parametrize("groups", [("key", "model"), ("model", "day"), ("metadata.team",), ("day", "metadata.x")])
+async def test_what_a_report_leaves_out_is_summed_up(ledger: RealLedger, groups: tuple[str, ...]) -> None:
+    await remember(ledger, 28, 300)
+    await ledger.fold()
+    for scope in await scopes_of(ledger):
+        whole = await breakdown(ledger.pool, scope, WINDOW, groups, most=1_000)
+        for most in (1, 3):
+            found = await breakdown(ledger.pool, scope, WINDOW, groups, most=most)
+            assert [line.values for line in found.lines] == [line.values for line in whole.lines][:most]
+            assert (found.left_out > 0) == (len(whole.lines) > most)
+            for name in KEPT:
+                in_all = sum(line.sums[name] for line in [*whole.lines, *whole.rest])
+                assert sum(line.sums[name] for line in [*found.lines, *found.rest]) == in_all
 
 
 async def test_caps_have_what_is_spent_and_held(ledger: RealLedger) -> None:

@@ -16,7 +16,7 @@ from api.dashboard.forms import filters_of
 from api.dashboard.navigation import NavigationEntry
 from api.dashboard.rendering import download, page
 from api.dashboard.report_filters import ReportFilters, Text, choices, scope_asked
-from api.dashboard.usage_charts import chart_by_group, chart_over_time, shown_value
+from api.dashboard.usage_charts import MAX_SERIES, chart_by_group, chart_over_time, shown_value
 from api.dashboard.usage_metrics import DEFAULT_METRIC, METRICS, Column
 from api.dashboard.viewer import Viewer
 from api.requests import HttpRequest
@@ -27,7 +27,7 @@ from projections.freshness import wait_until_folded
 from projections.reports.labels import metadata_names
 from projections.reports.scope import Window
 from projections.reports.sources import ORIGINS, is_group
-from projections.reports.usage import UsageLine, UsageReport, usage_over_time, usage_report
+from projections.reports.usage import UsageLine, UsageReport, usage_of_most, usage_over_time, usage_report
 from projections.scope import Scope
 
 NAVIGATION = NavigationEntry(path="/usage", label="Usage")
@@ -138,7 +138,8 @@ async def _chart(
     other = next(group for group in groups if group not in _TIMES)
     figure = metric.label if metric.first.label == metric.label else f"{metric.label}, {metric.first.label},"
     label = f"{figure} by {other} and {times[0]}"
-    return chart_by_group(report, metric, other, times[0], window, label)
+    found = await usage_of_most(services.pool, scope, window, other, times[0], most=MAX_SERIES)
+    return chart_by_group(found, metric, times[0], window, label)
 
 
 def _row(line: UsageLine, asked: UsagePage, columns: Sequence[Column], report: UsageReport) -> Row:
