@@ -73,6 +73,9 @@ CREATE TABLE usage_errors (
 CREATE INDEX usage_errors_by_day ON usage_errors (day);
 
 ALTER TABLE requests ADD COLUMN first_token_ms bigint;
+-- Few requests fail, and who looks for them shall not read all others.
+CREATE INDEX requests_failed ON requests (request_id) WHERE status IN ('failed', 'rejected');
+CREATE INDEX requests_by_error ON requests (error_code, request_id) WHERE error_code IS NOT NULL;
 
 -- The projector goes on from here. What was before comes from the read models that there are: by day it is exact; by
 -- hour, a request whose events are in two hours counts in its first. A rebuild makes that exact too.
