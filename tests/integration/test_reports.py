@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 from domain.call_origin import Origin
@@ -366,13 +367,14 @@ async def test_a_forecast_goes_on_as_the_last_days_went(ledger: RealLedger) -> N
     assert (empty.today.spent, empty.today.forecast, empty.month.forecast) == (0, None, None)
 
 
-PAST_SUMS = ", ".join(
-    name for name in SUMS if name not in {"cache_write_tokens", "reasoning_tokens", "rejected_requests"}
-)
+PAST_SUMS = ", ".join(name for name in SUMS if name not in {"cache_write_tokens", "reasoning_tokens"})
 """The sums that a migration finds in the read models that there were."""
 FILLED = (
     f"SELECT project_id, period, starts_at, key_id, operation, provider, model, {PAST_SUMS} FROM usage_rollups r "
-    "WHERE (completed_requests, cached_requests, failed_requests, cost_nano_usd, assumed_nano_usd) <> (0, 0, 0, 0, 0)",
+    "WHERE (completed_requests, cached_requests, failed_requests, rejected_requests, cost_nano_usd, assumed_nano_usd) "
+    "<> (0, 0, 0, 0, 0, 0)",
+    "SELECT * FROM usage_daily WHERE (completed_requests, cached_requests, failed_requests, rejected_requests) "
+    "<> (0, 0, 0, 0)",
     "SELECT * FROM usage_durations WHERE measure = 'answer'",
     "SELECT * FROM usage_errors",
     "SELECT a.project_id, a.name, a.day, v.value, a.key_id, completed_requests, cached_requests, failed_requests, "
@@ -389,6 +391,7 @@ async def test_a_migration_fills_in_what_the_fold_would_have(ledger: RealLedger)
     tables = "usage_rollups, usage_durations, usage_errors, usage_attributes, usage_attribute_values"
     async with ledger.owner.acquire() as connection, connection.transaction():
         await connection.execute(f"TRUNCATE {tables}")
+        await connection.execute("UPDATE usage_daily SET rejected_requests = 0")
         await connection.execute("DELETE FROM projection_checkpoints WHERE projection IN ('rollups', 'attributes')")
         for name in ("0020_usage_rollups.sql", "0021_usage_attributes.sql"):
             text = (MIGRATIONS / name).read_text()
@@ -398,3 +401,12 @@ async def test_a_migration_fills_in_what_the_fold_would_have(ledger: RealLedger)
     assert filled == folded
     await ledger.fold()  # and goes on from there
     assert [sorted(map(str, await ledger.owner.fetch(query))) for query in FILLED] == folded
+
+
+async def test_a_migration_refuses_read_models_that_have_not_come_equally_far(ledger: RealLedger) -> None:
+    await remember(ledger, 29, 20)
+    await ledger.fold()
+    await ledger.owner.execute("UPDATE projection_checkpoints SET position = position - 1 WHERE projection = 'usage'")
+    text = (MIGRATIONS / "0020_usage_rollups.sql").read_text()
+    with pytest.raises(asyncpg.RaiseError, match="equally far"):
+        await ledger.owner.execute(text)
