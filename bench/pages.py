@@ -40,6 +40,8 @@ PAGES = (
     "/usage?range=30&metric=latency",
     "/requests",
     "/requests?status=failed",
+    "/requests?model=none",
+    "/requests?model=none&range=2",
     "/requests?metadata=team%3Dteam+3",
     "/requests?model=model+2&latency=9000",
     "REQUEST",
@@ -90,13 +92,16 @@ _REQUESTS = """
     INSERT INTO requests (request_id, project_id, key_id, at, operation, model, provider, status, attempts, latency_ms,
         finish_reason, prompt_tokens, completion_tokens, cached_prompt_tokens, cost_nano_usd, assumed_nano_usd,
         saved_nano_usd, error_code, metadata, session)
-    SELECT 'req_0' || lpad((1000000000 + n)::text, 25, '0'), $1, 'key_b0_' || n % {keys},
-           now() - (($2::bigint - n) * 30.0 / $2::bigint) * interval '1 day', 'chat', 'model ' || n % {models},
+    SELECT 'req_' || (SELECT string_agg(substr('0123456789abcdefghjkmnpqrstvwxyz',
+           (floor(extract(epoch FROM t.at) * 1000)::bigint >> (45 - 5 * c) & 31)::int + 1, 1), '' ORDER BY c)
+           FROM generate_series(0, 9) c)
+           || lpad(n::text, 16, '0'), $1, 'key_b0_' || n % {keys}, t.at, 'chat', 'model ' || n % {models},
            'provider ' || n % 3, CASE WHEN n % 50 = 0 THEN 'failed' WHEN n % 10 = 0 THEN 'cached' ELSE 'completed' END,
            1, n * 37 % 10000, 'stop', 900, 90, 0, 1000 * (n % 97), 0, 0,
            CASE WHEN n % 50 = 0 THEN 'PROVIDER_UNAVAILABLE' END,
            json_build_object('team', 'team ' || n % 12, 'user', n % 5000), 'session ' || n / 40
-    FROM generate_series(1, $2::bigint) n
+    FROM generate_series(1, $2::bigint) n CROSS JOIN LATERAL (
+        SELECT now() - (($2::bigint - n) * 30.0 / $2::bigint) * interval '1 day' AS at) t
 """
 _VALUES = """
     INSERT INTO usage_attribute_values

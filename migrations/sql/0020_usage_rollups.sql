@@ -1,11 +1,24 @@
 -- Usage summed up further than usage_daily is: by hour and by day, without the key or with nothing but the key, and once
 -- more over all projects. Reports over many projects and keys read these few rows.
 
+-- The projector stands still from here to the end: it moves its checkpoints before it folds.
+SELECT position FROM projection_checkpoints FOR SHARE;
+
+-- Days are filled in from the one, hours from the other.
+DO $$ BEGIN
+    IF (SELECT position FROM projection_checkpoints WHERE projection = 'usage')
+       <> (SELECT position FROM projection_checkpoints WHERE projection = 'requests') THEN
+        RAISE EXCEPTION 'the read models `usage` and `requests` have not come equally far'
+            USING HINT = 'Let the projector fold both to the end of the log, and migrate then.';
+    END IF;
+END $$;
+
 ALTER TABLE usage_daily
     ADD COLUMN cache_write_tokens bigint NOT NULL DEFAULT 0,
     ADD COLUMN reasoning_tokens   bigint NOT NULL DEFAULT 0,
     ADD COLUMN rejected_requests  bigint NOT NULL DEFAULT 0;
 CREATE INDEX usage_daily_of_key ON usage_daily (key_id, day);
+CREATE INDEX usage_daily_by_day ON usage_daily (day);
 
 CREATE TABLE usage_rollups (
     project_id           text COLLATE "C" NOT NULL,  -- '': all projects
@@ -73,6 +86,9 @@ CREATE TABLE usage_errors (
 CREATE INDEX usage_errors_by_day ON usage_errors (day);
 
 ALTER TABLE requests ADD COLUMN first_token_ms bigint;
+-- Few requests fail, and who looks for them shall not read all others.
+CREATE INDEX requests_failed ON requests (request_id) WHERE status IN ('failed', 'rejected');
+CREATE INDEX requests_by_error ON requests (error_code, request_id) WHERE error_code IS NOT NULL;
 
 -- The projector goes on from here. What was before comes from the read models that there are: by day it is exact; by
 -- hour, a request whose events are in two hours counts in its first. A rebuild makes that exact too.
@@ -110,6 +126,25 @@ INSERT INTO usage_rollups
     FROM past_requests
     GROUP BY GROUPING SETS ((project_id, hour, operation, provider, model), (project_id, hour, key_id),
                             (hour, operation, provider, model));
+
+-- usage_daily did not count what budgets refused: its days, and their sums, get that from the requests too.
+INSERT INTO usage_daily (project_id, day, key_id, operation, provider, model, completed_requests, cached_requests,
+        failed_requests, prompt_tokens, completion_tokens, cached_prompt_tokens, cost_nano_usd, assumed_nano_usd,
+        saved_nano_usd, latency_sum_ms, unpriced_requests, estimated_requests, lower_bound_requests, rejected_requests)
+    SELECT project_id, (day AT TIME ZONE 'UTC')::date, key_id, operation, provider, model, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+           0, count(*)
+    FROM past_requests WHERE status = 'rejected' GROUP BY 1, 2, 3, 4, 5, 6
+    ON CONFLICT (project_id, day, key_id, operation, provider, model)
+        DO UPDATE SET rejected_requests = EXCLUDED.rejected_requests;
+
+INSERT INTO usage_rollups
+    SELECT coalesce(project_id, ''), 'day', day, coalesce(key_id, ''), coalesce(operation, ''), coalesce(provider, ''),
+           coalesce(model, ''), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, count(*)
+    FROM past_requests WHERE status = 'rejected'
+    GROUP BY GROUPING SETS ((project_id, day, operation, provider, model), (project_id, day, key_id),
+                            (day, operation, provider, model))
+    ON CONFLICT (project_id, period, starts_at, key_id, operation, provider, model)
+        DO UPDATE SET rejected_requests = EXCLUDED.rejected_requests;
 
 INSERT INTO usage_durations
     SELECT project_id, period, starts_at, key_id, operation, provider, model, 'answer', array_agg(bucket ORDER BY bucket),

@@ -1,6 +1,9 @@
 -- Usage by what callers say of their requests: their metadata, and the session, the agent and the program that they come
 -- from. A day's values are numbered, and so many are told apart; the others are summed up as number 0.
 
+-- The projector stands still from here to the end: it moves its checkpoints before it folds.
+SELECT position FROM projection_checkpoints FOR SHARE;
+
 CREATE TABLE usage_attribute_values (
     project_id text COLLATE "C" NOT NULL,
     name       text COLLATE "C" NOT NULL,            -- metadata.NAME, session, agent, client; '': the names of metadata
@@ -11,6 +14,7 @@ CREATE TABLE usage_attribute_values (
     PRIMARY KEY (project_id, name, day, number),
     UNIQUE (project_id, name, day, digest)
 );
+CREATE INDEX usage_attribute_values_by_day ON usage_attribute_values (name, day);  -- over all projects
 
 CREATE TABLE usage_attributes (
     project_id           text COLLATE "C" NOT NULL,
@@ -31,6 +35,7 @@ CREATE TABLE usage_attributes (
     lower_bound_requests bigint NOT NULL,
     PRIMARY KEY (project_id, name, day, number, key_id)
 ) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
+CREATE INDEX usage_attributes_by_day ON usage_attributes (name, day);  -- over all projects
 
 INSERT INTO projection_checkpoints (projection, position)
     SELECT 'attributes', position FROM projection_checkpoints WHERE projection = 'requests';

@@ -1,3 +1,6 @@
+-- The projector stands still from here to the end: it moves its checkpoints before it folds.
+SELECT position FROM projection_checkpoints FOR SHARE;
+
 -- Requests that a budget refused, by day, key and window: how often, and the figures of the last of them. A key that goes
 -- on asking is one row, not a million.
 CREATE TABLE usage_refusals (
@@ -17,7 +20,8 @@ CREATE TABLE usage_refusals (
 ) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
 CREATE INDEX usage_refusals_by_day ON usage_refusals (day);
 
--- The projector goes on from here. What was before comes from the log, in which refusals are indexed.
+-- The projector goes on from here. What was before comes from the log, in which refusals are indexed. What a quarantine
+-- leaves out is folded at its end.
 INSERT INTO projection_checkpoints (projection, position)
     SELECT 'refusals', position FROM projection_checkpoints WHERE projection = 'usage';
 
@@ -30,8 +34,9 @@ INSERT INTO usage_refusals
     FROM (
         SELECT project_id, (at AT TIME ZONE 'UTC')::date AS day, data ->> 'key_id' AS key_id,
                data ->> 'window' AS window_name, position, at, data
-        FROM events
+        FROM events e
         WHERE type = 'RequestRejected'
+          AND NOT EXISTS (SELECT 1 FROM quarantined_projects q WHERE q.project_id = e.project_id AND q.position <= e.position)
           AND position <= (SELECT position FROM projection_checkpoints WHERE projection = 'refusals')
     ) AS refused
     ORDER BY project_id, day, key_id, window_name, position DESC;

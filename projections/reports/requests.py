@@ -1,7 +1,7 @@
 """Requests, newest first, by what they were and what became of them."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from operator import ge, gt, lt
 from typing import Any
@@ -9,11 +9,12 @@ from typing import Any
 import asyncpg
 import msgspec
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Select, Text, cast, func, select
+from sqlalchemy import ColumnElement, Select, Text, cast, func, literal_column, select
 
 from domain.money import NanoUsd, to_usd
 from domain.pricing import Price
 from infra.database import Pool
+from infra.ids import first_id
 from infra.statements import fetch, fetch_one
 from projections.reports.tables import requests
 from projections.requests import Status
@@ -22,6 +23,11 @@ from projections.scope import Scope
 MAX_PAGE = 200
 MAX_COUNTED = 1_000
 """New requests that are counted; of more it is said that there are more."""
+
+_LONGEST = timedelta(days=31)
+"""How much older an id can be than the first event of its request: a queued one waits as long as its job may."""
+_CLOCKS_DIFFER_BY = timedelta(hours=1)
+_FAILURES = ("failed", "rejected")
 
 _decode_price = msgspec.json.Decoder(Price).decode
 _c = requests.c
@@ -94,8 +100,19 @@ class Search(Struct, frozen=True, kw_only=True):
 
 async def search(pool: Pool, wanted: Search) -> list[RequestView]:
     """Return the requests that match, newest first. Raises as `infra.statements.fetch`."""
-    statement = _selected().where(*_conditions(wanted)).order_by(_c.request_id.desc()).limit(wanted.limit)
-    return [_view(row) for row in await fetch(pool, statement)]
+    return [_view(row) for row in await fetch(pool, statement_of(wanted))]
+
+
+def statement_of(wanted: Search) -> Select[Any]:
+    """Return the statement of `search`."""
+    return _selected().where(*_conditions(wanted)).order_by(_c.request_id.desc()).limit(wanted.limit)
+
+
+async def newest_id(pool: Pool, scope: Scope) -> str:
+    """Return the id of the newest request of a scope; empty if it has none. Raises as `infra.statements.fetch`."""
+    statement = select(_c.request_id).where(*_conditions(Search(scope=scope))).order_by(_c.request_id.desc()).limit(1)
+    row = await fetch_one(pool, statement)
+    return str(row[0]) if row is not None else ""
 
 
 async def count_newer(pool: Pool, wanted: Search) -> int:
@@ -122,7 +139,6 @@ def _conditions(wanted: Search) -> list[ColumnElement[bool]]:
     equal = {
         _c.project_id: wanted.scope.project_id,
         _c.key_id: wanted.scope.key_id,
-        _c.status: wanted.status,
         _c.model: wanted.model,
         _c.provider: wanted.provider,
         _c.operation: wanted.operation,
@@ -133,16 +149,32 @@ def _conditions(wanted: Search) -> list[ColumnElement[bool]]:
     bounds: tuple[tuple[ColumnElement[Any], Callable[[Any, Any], Any], Any], ...] = (
         (_c.at, ge, wanted.since),
         (_c.at, lt, wanted.until),
+        (_c.request_id, ge, _id_at(wanted.since, -_LONGEST)),
+        (_c.request_id, lt, _id_at(wanted.until, _CLOCKS_DIFFER_BY)),
         (_c.request_id, lt, wanted.before),
         (_c.request_id, gt, wanted.after),
         (_c.cost_nano_usd, ge, wanted.min_cost_nano_usd),
         (_c.latency_ms, ge, wanted.min_latency_ms),
     )
     conditions += [holds(column, bound) for column, holds, bound in bounds if bound is not None]
+    if wanted.status in _FAILURES:
+        conditions.append(_c.status == literal_column(f"'{wanted.status}'"))  # a constant, for the index of these
+    elif wanted.status is not None:
+        conditions.append(_c.status == wanted.status)
     if wanted.metadata is not None:
         name, value = wanted.metadata
         conditions.append(_c.metadata[name].astext == value)
     return conditions
+
+
+def _id_at(at: datetime | None, later: timedelta) -> str | None:
+    """The first id of a time, which the index has beside it: the rows of other days are not read."""
+    if at is None:
+        return None
+    try:
+        return first_id("req", at + later)
+    except OverflowError:  # at either end of the calendar no bound is needed
+        return None
 
 
 def _view(row: asyncpg.Record) -> RequestView:

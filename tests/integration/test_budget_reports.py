@@ -64,6 +64,24 @@ async def test_an_upgrade_counts_the_refusals_that_the_log_already_has(ledger: R
     assert positions["refusals"] == positions["usage"]
 
 
+async def test_an_upgrade_leaves_the_refusals_of_a_quarantine_to_its_end(ledger: RealLedger) -> None:
+    await remember(ledger, 34, 300)
+    await ledger.fold()
+    positions = [
+        (stored.project_id, stored.position)
+        for stored in await ledger.log.read_after(0, limit=100_000)
+        if isinstance(stored.event, RequestRejected)
+    ]
+    project, first_left_out = positions[len(positions) // 2]
+    await ledger.owner.execute("INSERT INTO quarantined_projects VALUES ($1, $2, '{}', '')", project, first_left_out)
+    await ledger.owner.execute("DROP TABLE usage_refusals")
+    await ledger.owner.execute("DELETE FROM projection_checkpoints WHERE projection = 'refusals'")
+    await ledger.owner.execute(REVISION.read_text(encoding="utf-8"))
+    kept = [position for of, position in positions if of != project or position < first_left_out]
+    assert 0 < len(kept) < len(positions)
+    assert await ledger.owner.fetchval("SELECT sum(requests)::int FROM usage_refusals") == len(kept)
+
+
 async def test_what_is_held_is_shown_to_its_own(ledger: RealLedger) -> None:
     mine, other = await ledger.new_project(), await ledger.new_project()
     first, second = await ledger.new_key(mine), await ledger.new_key(mine)

@@ -1,12 +1,14 @@
 """Reports: whatever they are grouped by, they add up to what the log says, and show nobody another's figures."""
 
 import itertools
+import re
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 from api.dashboard.lateness import lateness
@@ -16,12 +18,13 @@ from domain.events import CostIncurred, CostReconciled, RequestCompleted, Reques
 from domain.money import NanoUsd, to_usd
 from domain.tokens import TokenUsage
 from infra.event_log import Commit
-from infra.ids import new_id
+from infra.ids import first_id, new_id
+from infra.statements import compiled
 from projections.attributes import KEPT, MAX_NAMES, MAX_VALUES
 from projections.reports.costs import breakdown, cost_report
 from projections.reports.labels import metadata_names, name_of_key
 from projections.reports.money import caps, spends
-from projections.reports.requests import Search, count_newer, get_request, search
+from projections.reports.requests import Search, count_newer, get_request, search, statement_of
 from projections.reports.scope import Window
 from projections.reports.sources import GROUPS, ORIGINS
 from projections.reports.usage import usage_of_most, usage_report, usage_stats
@@ -262,6 +265,59 @@ async def test_requests_are_found_by_what_they_were(ledger: RealLedger) -> None:
         assert await count_newer(ledger.pool, Search(scope=EVERYBODY, **wanted)) == len(expected), name
 
 
+async def requested(ledger: RealLedger, days: int, a_day: int) -> None:
+    """Requests of so many days, with ids of their times; the last of them failed."""
+    await ledger.owner.executemany(
+        "INSERT INTO requests (request_id, project_id, key_id, at, operation, model, provider, status, attempts, "
+        "prompt_tokens, completion_tokens, cached_prompt_tokens, assumed_nano_usd, saved_nano_usd, error_code) "
+        "VALUES ($1, 'prj_1', 'key_1', $2, 'chat', 'm', 'p', $3, 1, 0, 0, 0, 0, 0, $4)",
+        [
+            (
+                first_id("req", (at := FIRST_DAY + timedelta(days=day, seconds=number)) - timedelta(seconds=30)),
+                at,
+                "failed" if number == 0 else "completed",
+                "X" if number == 0 else None,
+            )
+            for day in range(days)
+            for number in range(a_day)
+        ],
+    )
+    await ledger.owner.execute("ANALYZE requests")
+
+
+@pytest.mark.parametrize(
+    ("found", "most_skipped"),
+    [
+        ({"until": FIRST_DAY + timedelta(days=2)}, 50),
+        ({"since": FIRST_DAY + timedelta(days=3), "until": FIRST_DAY + timedelta(days=4), "model": "none"}, 5 * 50),
+        ({"status": "failed"}, 0),
+        ({"error_code": "X"}, 0),
+        ({"after": first_id("req", FIRST_DAY + timedelta(days=60)), "model": "none"}, 0),
+    ],
+)
+async def test_a_search_reads_few_requests_beside_those_it_finds(
+    ledger: RealLedger, found: dict[str, Any], most_skipped: int
+) -> None:
+    await requested(ledger, days=60, a_day=50)
+    for scope in (EVERYBODY, Scope(project_id="prj_1"), Scope(project_id="prj_1", key_id="key_1")):
+        seen = await search(ledger.pool, Search(scope=scope, limit=10_000))
+        wanted = Search(scope=scope, limit=50, **found)
+        expected = [
+            view
+            for view in seen
+            if found.get("status", view.status) == view.status
+            and found.get("error_code", view.error_code) == view.error_code
+            and found.get("model", view.model) == view.model
+            and found.get("since", view.at) <= view.at
+            and view.at < found.get("until", view.at + timedelta(1))
+        ]
+        assert await search(ledger.pool, wanted) == expected[:50]
+        text, arguments = compiled(statement_of(wanted))
+        plan = "\n".join(row[0] for row in await ledger.owner.fetch(f"EXPLAIN (ANALYZE, COSTS OFF) {text}", *arguments))
+        skipped = sum(int(number) for number in re.findall(r"Removed by Filter: (\d+)", plan))
+        assert skipped <= most_skipped, plan  # of 3,000
+
+
 async def used(ledger: RealLedger, models: int, days: int) -> Window:
     """Usage of so many models on each of so many days: a day of model 1 costs 1 nano-dollar, of model 2 it costs 2."""
     await ledger.owner.execute(
@@ -359,13 +415,14 @@ async def test_a_forecast_goes_on_as_the_last_days_went(ledger: RealLedger) -> N
     assert (empty.today.spent, empty.today.forecast, empty.month.forecast) == (0, None, None)
 
 
-PAST_SUMS = ", ".join(
-    name for name in SUMS if name not in {"cache_write_tokens", "reasoning_tokens", "rejected_requests"}
-)
+PAST_SUMS = ", ".join(name for name in SUMS if name not in {"cache_write_tokens", "reasoning_tokens"})
 """The sums that a migration finds in the read models that there were."""
 FILLED = (
     f"SELECT project_id, period, starts_at, key_id, operation, provider, model, {PAST_SUMS} FROM usage_rollups r "
-    "WHERE (completed_requests, cached_requests, failed_requests, cost_nano_usd, assumed_nano_usd) <> (0, 0, 0, 0, 0)",
+    "WHERE (completed_requests, cached_requests, failed_requests, rejected_requests, cost_nano_usd, assumed_nano_usd) "
+    "<> (0, 0, 0, 0, 0, 0)",
+    "SELECT * FROM usage_daily WHERE (completed_requests, cached_requests, failed_requests, rejected_requests) "
+    "<> (0, 0, 0, 0)",
     "SELECT * FROM usage_durations WHERE measure = 'answer'",
     "SELECT * FROM usage_errors",
     "SELECT a.project_id, a.name, a.day, v.value, a.key_id, completed_requests, cached_requests, failed_requests, "
@@ -382,6 +439,7 @@ async def test_a_migration_fills_in_what_the_fold_would_have(ledger: RealLedger)
     tables = "usage_rollups, usage_durations, usage_errors, usage_attributes, usage_attribute_values"
     async with ledger.owner.acquire() as connection, connection.transaction():
         await connection.execute(f"TRUNCATE {tables}")
+        await connection.execute("UPDATE usage_daily SET rejected_requests = 0")
         await connection.execute("DELETE FROM projection_checkpoints WHERE projection IN ('rollups', 'attributes')")
         for name in ("0020_usage_rollups.sql", "0021_usage_attributes.sql"):
             text = (MIGRATIONS / name).read_text()
@@ -391,3 +449,12 @@ async def test_a_migration_fills_in_what_the_fold_would_have(ledger: RealLedger)
     assert filled == folded
     await ledger.fold()  # and goes on from there
     assert [sorted(map(str, await ledger.owner.fetch(query))) for query in FILLED] == folded
+
+
+async def test_a_migration_refuses_read_models_that_have_not_come_equally_far(ledger: RealLedger) -> None:
+    await remember(ledger, 29, 20)
+    await ledger.fold()
+    await ledger.owner.execute("UPDATE projection_checkpoints SET position = position - 1 WHERE projection = 'usage'")
+    text = (MIGRATIONS / "0020_usage_rollups.sql").read_text()
+    with pytest.raises(asyncpg.RaiseError, match="equally far"):
+        await ledger.owner.execute(text)

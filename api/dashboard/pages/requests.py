@@ -21,7 +21,7 @@ from api.requests import HttpRequest
 from api.services import Services
 from projections.freshness import wait_until_folded
 from projections.reports.labels import labels_of
-from projections.reports.requests import MAX_COUNTED, RequestView, Search, count_newer, search
+from projections.reports.requests import MAX_COUNTED, RequestView, Search, count_newer, newest_id, search
 from projections.requests import Status
 
 NAVIGATION = NavigationEntry(path="/requests", label="Requests")
@@ -79,9 +79,10 @@ async def show_requests(
     asked = filters_of(request, RequestsPage)
     wanted = await _wanted(services, viewer, asked)
     await wait_until_folded(services.pool, "requests", project_id=wanted.scope.project_id)
+    newest = await newest_id(services.pool, wanted.scope)  # those after it are looked through for new ones, no others
     found = await search(services.pool, replace(wanted, limit=SHOWN + 1))
     shown = found[:SHOWN]
-    newest = shown[0].request_id if shown and asked.before is None else None
+    newest = max([newest, *(one.request_id for one in shown[:1])])
     return page(
         request,
         "requests.html",
@@ -89,8 +90,8 @@ async def show_requests(
         requests=shown,
         names=await _names(services, shown),
         statuses=[("", "Any"), *((status, status) for status in STATUSES)],
-        newest=newest,
-        new_address=_address(f"{NAVIGATION.path}/new", asked, after=newest or "", before=None),
+        counts_new=asked.before is None,
+        new_address=_address(f"{NAVIGATION.path}/new", asked, after=newest or None, before=None),
         older=_address(NAVIGATION.path, asked, before=shown[-1].request_id) if len(found) > SHOWN else None,
         first=_address(NAVIGATION.path, asked, before=None) if asked.before else None,
         csv=_address(f"{NAVIGATION.path}.csv", asked),
