@@ -86,7 +86,7 @@ log = structlog.get_logger(__name__)
 
 def up(**flags: object) -> None:
     """Start all processes, keep them running, stop them in order."""
-    settings = read_settings(**flags)
+    settings = read_settings(sends_telemetry=True, **flags)
     configure_logging(settings.log_format, process="up", secrets=settings.secret_texts, level=settings.log_level)
     try:
         require_master_key(settings)
