@@ -8,7 +8,7 @@ from opentelemetry.trace import get_current_span
 
 from infra.settings import SettingsError, load_settings
 from infra.telemetry.names import ESTABLISHED, LATEST, OPERATION_NAMES, conventions_of
-from infra.telemetry.provider import misspelt
+from infra.telemetry.provider import MAX_WAITING_SPANS, max_waiting_spans, misspelt
 from infra.telemetry.settings import TelemetrySettings
 from infra.telemetry.trace_context import context_of, context_of_headers, job_trace_of
 
@@ -103,6 +103,21 @@ def test_a_signal_whose_exporter_is_none_is_not_sent() -> None:
         OTEL_TRACES_EXPORTER="otlp,console",
     )
     assert (other.traces is not None, other.metrics) == (True, None)
+
+
+@pytest.mark.parametrize(
+    ("content_bytes", "environ", "spans"),
+    [
+        (0, {}, MAX_WAITING_SPANS),
+        (1_024, {}, MAX_WAITING_SPANS),
+        (16_384, {}, 2_048),
+        (65_536, {}, 512),
+        (65_536, {"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "1000"}, 1_000),
+        (65_536, {"OTEL_BSP_MAX_QUEUE_SIZE": "9000"}, None),
+    ],
+)
+def test_fewer_spans_wait_if_they_have_content(content_bytes: int, environ: dict[str, str], spans: int | None) -> None:
+    assert max_waiting_spans(content_bytes, environ) == spans
 
 
 def test_other_variables_of_the_sdk_are_none_of_our_business() -> None:
