@@ -5,7 +5,7 @@ Anthropic (the time at which the limit is fully available again, RFC 3339).
 """
 
 from collections.abc import AsyncIterator, Iterable
-from contextlib import closing, nullcontext
+from contextlib import closing
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ from litestar.response.streaming import ASGIStreamingResponse
 from litestar.types import Receive, Scope, Send
 
 from api.inference_response import InferenceResponse, StreamedResponse
-from domain.errors import GatewayError, ProviderError
+from domain.errors import ClientDisconnected, GatewayError, ProviderError
 from domain.limits import LimitStatus
 from domain.money import to_usd
 from domain.names import header_text
@@ -71,8 +71,16 @@ class _Sending(ASGIStreamingResponse):
         self._response = response
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with closing(self._response) if isinstance(self._response, StreamedResponse) else nullcontext():
+        response = self._response
+        if not isinstance(response, StreamedResponse):
             await super().__call__(scope, receive, send)
+            return
+        with closing(response):
+            try:
+                await super().__call__(scope, receive, send)
+            finally:
+                if not response.is_whole and response.facts.error_code is None:
+                    response.facts.error_code = ClientDisconnected.code
 
 
 def answer_headers(response: InferenceResponse) -> dict[str, str]:

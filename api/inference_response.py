@@ -112,6 +112,8 @@ class StreamedResponse:
         self.facts = ctx.inference_request.facts
         self.cache: Literal["MISS", "BYPASS"] = "MISS" if ctx.cache_key is not None else "BYPASS"
         self.cache_result = CACHE_RESULTS[self.cache]
+        self.is_whole = False
+        """True once all its parts have been taken."""
         self._first: bytes | None = first
         self._following = following
         self.close = close
@@ -130,5 +132,6 @@ class StreamedResponse:
         if part is None:
             part = await self._following()
         if part is None:
+            self.is_whole = True
             raise StopAsyncIteration
         return part

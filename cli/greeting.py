@@ -41,11 +41,20 @@ def step(doing: str) -> Iterator[Progress]:
 
 
 def print_greeting(
-    settings: Settings, address: str, first_key: str | None, generated_master_key: GeneratedMasterKey | None
+    settings: Settings,
+    address: str,
+    first_key: str | None,
+    generated_master_key: GeneratedMasterKey | None,
+    *,
+    problem: str | None = None,
 ) -> None:
-    """Print the address and a first command to try. A new API key is printed here and nowhere else."""
+    """Print the address and a first command to try. A new API key is printed here and nowhere else.
+
+    `problem` says why the gateway does not run yet; None: it does.
+    """
     keys = ", ".join(sorted(settings.provider_keys)) or "none: set OPENAI_API_KEY or ANTHROPIC_API_KEY and start again"
-    lines = ["", f"The gateway runs at {address}  (API description: {address}/schema)", f"Dashboard: {address}/"]
+    runs = "The gateway runs at" if problem is None else f"The gateway does not answer yet, {problem}. It will be at"
+    lines = ["", f"{runs} {address}  (API description: {address}/schema)", f"Dashboard: {address}/"]
     lines += [f"Provider keys: {keys}"]
     if generated_master_key is not None:
         lines += [f"Master key (for the operator): {generated_master_key.path}"]

@@ -75,7 +75,7 @@ def api(host: str | None, port: str | None, fd: int | None) -> None:
     from cli.processes import fail, listen, run_process, settings_for_process  # noqa: PLC0415
     from infra.settings import require_master_key, require_other_providers  # noqa: PLC0415
 
-    settings = settings_for_process(host=host, port=port)
+    settings = settings_for_process(host=host, port=port, sends_telemetry=True)
     try:
         require_master_key(settings)
         require_other_providers(settings)
@@ -101,7 +101,7 @@ def worker() -> None:
     from cli.processes import run_process, settings_for_process  # noqa: PLC0415
     from workers.process import run  # noqa: PLC0415
 
-    settings = settings_for_process()
+    settings = settings_for_process(sends_telemetry=True)
     run_process(settings, "worker", lambda stop: run(settings, stop))
 
 

@@ -62,12 +62,21 @@ def fail(message: str) -> NoReturn:
     sys.exit(USAGE_ERROR)
 
 
-def read_settings(**flags: object) -> Settings:
-    """Read the settings of this process. Print one line and exit with code 2 if one is wrong."""
+def read_settings(*, sends_telemetry: bool = False, **flags: object) -> Settings:
+    """Read the settings of this process. Print one line and exit with code 2 if one is wrong.
+
+    What is wrong for telemetry is only told, unless this process, or one that it starts, sends some.
+    """
     environ = environment(os.environ, Path.cwd())
     os.environ.update({name: value for name, value in environ.items() if name.startswith(_OF_TELEMETRY)})
     try:
-        settings = load_settings(environ, flags=flags, on_terminal=sys.stderr.isatty())
+        settings = load_settings(
+            environ,
+            flags=flags,
+            on_terminal=sys.stderr.isatty(),
+            sends_telemetry=sends_telemetry,
+            on_ignored=lambda what: show(f"gateway: warning: {what}; it is ignored: nothing is sent", err=True),
+        )
     except SettingsError as error:
         fail(str(error))
     if settings.models_file is not None:
@@ -104,9 +113,9 @@ def stop_on_signals(stop: asyncio.Event) -> None:
         loop.add_signal_handler(number, stop.set)
 
 
-def settings_for_process(*, audit_key_serves: bool = False, **flags: object) -> Settings:
+def settings_for_process(*, audit_key_serves: bool = False, sends_telemetry: bool = False, **flags: object) -> Settings:
     """Read the settings of `gateway api`, `worker` or `projector`, which need the addresses of their servers."""
-    settings = read_settings(**flags)
+    settings = read_settings(sends_telemetry=sends_telemetry, **flags)
     try:
         require_servers(settings, audit_key_serves=audit_key_serves)
     except SettingsError as error:

@@ -84,9 +84,13 @@ _OF_SDKS = ("OPENAI_", "ANTHROPIC_")
 log = structlog.get_logger(__name__)
 
 
+class NotReadyError(Exception):
+    """The processes have not become ready in time. They may yet."""
+
+
 def up(**flags: object) -> None:
     """Start all processes, keep them running, stop them in order."""
-    settings = read_settings(**flags)
+    settings = read_settings(sends_telemetry=True, **flags)
     configure_logging(settings.log_format, process="up", secrets=settings.secret_texts, level=settings.log_level)
     try:
         require_master_key(settings)
@@ -186,9 +190,13 @@ async def _run(
     )
 
     async def when_started() -> None:
-        with step("starting the API, the workers and the projector"):
-            await _wait_until_ready(address, settings)
-        print_greeting(settings, address, first_key, generated_master_key)
+        try:
+            with step("starting the API, the workers and the projector"):
+                await _wait_until_ready(address, settings)
+        except NotReadyError as error:
+            print_greeting(settings, address, first_key, generated_master_key, problem=str(error))
+        else:
+            print_greeting(settings, address, first_key, generated_master_key)
 
     await supervise(children, servers, stop, drain_s=DRAIN_S, when_started=when_started, spare=spare)
     output.say("up", "stopped")
@@ -293,7 +301,12 @@ def _argv(*command: str) -> tuple[str, ...]:
 
 
 async def _wait_until_ready(address: str, settings: Settings) -> None:
-    """Wait until the API is ready and a worker waits for jobs. Print a line if that takes too long."""
+    """Wait until the API is ready and a worker waits for jobs.
+
+    Raises:
+        NotReadyError: that takes too long.
+
+    """
     broker = Broker()
     await broker.connect(settings.nats_urls, name="gateway up", access=settings.nats_access)
     queue = JobQueue(broker)
@@ -305,5 +318,6 @@ async def _wait_until_ready(address: str, settings: Settings) -> None:
                         break
             await asyncio.sleep(READY_POLL_S)
         else:
-            say("up", f"not ready after {READY_TIMEOUT_S:.0f} s: the lines above say why")
+            await broker.close()
+            raise NotReadyError(f"it is not ready after {READY_TIMEOUT_S:.0f} s: the lines above may say why")
     await broker.close()

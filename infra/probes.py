@@ -78,13 +78,19 @@ class Probes:
     async def serve(self) -> None:
         """Serve until `close`, if there is a port or a socket.
 
+        A socket that cannot be served is only told: its directory may have been cleaned away, and the process has
+        other work than its figures.
+
         Raises:
-            OSError: the address cannot be served.
+            OSError: the port cannot be served.
 
         """
         if self._socket is not None:
             runner = await self._begin(self._figures_of_any)
-            await web.UnixSite(runner, str(self._socket)).start()  # takes the place of a dead process's socket
+            try:
+                await web.UnixSite(runner, str(self._socket)).start()  # takes the place of a dead process's socket
+            except OSError as error:
+                log.warning("metrics_socket_not_served", socket=str(self._socket), error=str(error))
         if self._port is not None:
             runner = await self._begin(self._figures)
             await web.TCPSite(runner, self._host, self._port).start()

@@ -315,7 +315,7 @@ class JobRunning:
         wait_s = retry_after_s(error, job.counted_runs, starts=len(job.runs))
         if wait_s is not None and isinstance(error, ProviderError) and await self._may_be_charged(request_id):
             wait_s = None
-        log.info("job_run_failed", job_id=taken.job_id, code=error.code, runs=len(job.runs), wait_s=wait_s)
+        log.warning("job_run_failed", job_id=taken.job_id, code=error.code, runs=len(job.runs), wait_s=wait_s)
         if wait_s is None:
             await self._end(taken, _failed(job, error))
             return Released()

@@ -2,7 +2,7 @@
 
 import difflib
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,10 +15,13 @@ from infra.environment_variables import (
     Setting,
     text_of,
 )
+from infra.settings.telemetry import COLLECTOR_VARIABLES
 from infra.settings.whole import SETTINGS, VARIABLE_NAMES, Settings, SettingsError
 
 _TLS_SCHEMES = frozenset(("tls", "wss"))
 _TEST_PREFIX = "GATEWAY_TEST_"
+_OF_TELEMETRY = "OTEL_"
+"""Such variables are often set for everything that a machine runs: they may be meant for others."""
 
 
 def environment(environ: Mapping[str, str], directory: Path) -> dict[str, str]:
@@ -28,9 +31,17 @@ def environment(environ: Mapping[str, str], directory: Path) -> dict[str, str]:
 
 
 def load_settings(
-    environ: Mapping[str, str], *, flags: Mapping[str, object] | None = None, on_terminal: bool = False
+    environ: Mapping[str, str],
+    *,
+    flags: Mapping[str, object] | None = None,
+    on_terminal: bool = False,
+    sends_telemetry: bool = True,
+    on_ignored: Callable[[str], None] = lambda _: None,
 ) -> Settings:
     """Read the settings. A flag that is not None takes precedence over its variable.
+
+    A wrong variable of OpenTelemetry's stops only a process that would send telemetry: elsewhere `on_ignored` is told
+    what is wrong, and the default counts.
 
     Raises:
         SettingsError: a value is wrong, or a GATEWAY_ variable does not exist.
@@ -41,14 +52,22 @@ def load_settings(
             near = difflib.get_close_matches(name, VARIABLE_NAMES, n=1)
             raise SettingsError(f"{name} is not a setting" + (f": did you mean {near[0]}?" if near else ""))
     values: dict[str, Any] = {}
+    wrong_for_telemetry: list[SettingsError] = []
     for setting in SETTINGS:
-        flag = (flags or {}).get(setting.field)
         try:
-            text = str(flag) if flag is not None else text_of(setting.variable, environ)
-        except SecretFileError as error:
-            raise SettingsError(str(error)) from None
-        if text is not None:
-            values[setting.field] = _value(setting, text)
+            value = _read(setting, (flags or {}).get(setting.field), environ)
+        except SettingsError as error:
+            if not setting.variable.name.startswith(_OF_TELEMETRY):
+                raise
+            wrong_for_telemetry.append(error)
+        else:
+            if value is not None:
+                values[setting.field] = value
+    sends_telemetry = sends_telemetry and _has_collector(environ) and not values.get("telemetry_disabled", False)
+    for wrong in wrong_for_telemetry:
+        if sends_telemetry:
+            raise wrong
+        on_ignored(str(wrong))
     values.setdefault("keyless_projects", "master_key" not in values)
     values.setdefault("log_format", "console" if on_terminal else "json")
     settings = Settings(**values)
@@ -59,6 +78,10 @@ def load_settings(
         )
     _check_nats_tls(settings)
     return settings
+
+
+def _has_collector(environ: Mapping[str, str]) -> bool:
+    return any(environ.get(name) for name in COLLECTOR_VARIABLES)
 
 
 def _check_nats_tls(settings: Settings) -> None:
@@ -100,6 +123,15 @@ def set_directly(values: Mapping[str, str]) -> dict[str, str]:
         if setting.variable.file_name is not None and setting.variable.name in values
     }
     return files | dict(values)
+
+
+def _read(setting: Setting, flag: object, environ: Mapping[str, str]) -> Any:
+    """Return the value of a setting; None: it is not set."""
+    try:
+        text = str(flag) if flag is not None else text_of(setting.variable, environ)
+    except SecretFileError as error:
+        raise SettingsError(str(error)) from None
+    return _value(setting, text) if text is not None else None
 
 
 def _value(setting: Setting, text: str) -> Any:

@@ -21,6 +21,14 @@ from infra.settings.kinds import (
 from infra.settings.limits import LimitSettings
 from infra.telemetry.settings import SignalSettings, TelemetrySettings
 
+COLLECTOR_VARIABLES = (
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+)
+"""Without one of them nothing is sent."""
+_NO_EXPORTER = "none"
+
 
 class TelemetryVariables(LimitSettings, frozen=True, kw_only=True):
     """Where traces and metrics go."""
@@ -102,6 +110,24 @@ class TelemetryVariables(LimitSettings, frozen=True, kw_only=True):
             parse=true_or_false,
         ),
     ] = False
+    traces_exporter: Annotated[
+        tuple[str, ...],
+        Variable(
+            "OTEL_TRACES_EXPORTER",
+            "`none`: no traces are sent; anything else says nothing here",
+            "names with commas between",
+            parse=names,
+        ),
+    ] = ()
+    metrics_exporter: Annotated[
+        tuple[str, ...],
+        Variable(
+            "OTEL_METRICS_EXPORTER",
+            "`none`: no metrics are sent; anything else says nothing here",
+            "names with commas between",
+            parse=names,
+        ),
+    ] = ()
     service_name: Annotated[
         NonEmpty,
         Variable("OTEL_SERVICE_NAME", "the name of this gateway in the telemetry", "a name"),
@@ -141,7 +167,8 @@ class TelemetryVariables(LimitSettings, frozen=True, kw_only=True):
 
     def _signal(self, signal: Literal["traces", "metrics"], base: str | None, own: str | None) -> SignalSettings | None:
         """Return where one signal goes; None: nowhere. Over HTTP, the common address lacks the signal's path."""
-        if own is None and base is None:
+        exporter: tuple[str, ...] = getattr(self, f"{signal}_exporter")
+        if exporter == (_NO_EXPORTER,) or (own is None and base is None):
             return None
         protocol: OtlpProtocol = getattr(self, f"{signal}_protocol") or self.telemetry_protocol
         with_path = f"{base}/v1/{signal}" if protocol == "http/protobuf" else base

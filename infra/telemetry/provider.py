@@ -38,9 +38,14 @@ FLUSH_TIMEOUT_S = 3.0
 """What a process that stops waits for its last spans and figures to be taken."""
 MAX_WAITING_SPANS = 8_192
 """Beyond that, the oldest that wait are dropped: some 20 MB. `OTEL_BSP_MAX_QUEUE_SIZE` says otherwise."""
+MAX_WAITING_CONTENT_BYTES = 64 * 1024 * 1024
+"""Of what was sent and received, in the spans that wait: with content, fewer wait."""
+SPANS_SENT_TOGETHER = 512
+"""The SDK's default. A queue has room for as many at least."""
 MISSPELT = 0.93
 """So alike are a variable and what was meant by it: a letter or two differ."""
 _QUEUE_SIZE_VARIABLE = "OTEL_BSP_MAX_QUEUE_SIZE"
+_SENT_TOGETHER_VARIABLE = "OTEL_BSP_MAX_EXPORT_BATCH_SIZE"
 _TALKATIVE = (
     "opentelemetry.exporter.otlp.proto.grpc.exporter",
     "opentelemetry.exporter.otlp.proto.http.trace_exporter",
@@ -76,8 +81,9 @@ class Telemetry:
         self.meter: Meter = NoOpMeter(SCOPE)
         self._providers: list[_Provider] = []
         if settings.traces is not None:
+            queue_size = max_waiting_spans(settings.content_bytes, os.environ)
             tracers = TracerProvider(resource=resource, shutdown_on_exit=False)
-            tracers.add_span_processor(BatchSpanProcessor(_span_exporter(settings.traces), _queue_size()))
+            tracers.add_span_processor(BatchSpanProcessor(_span_exporter(settings.traces), queue_size))
             self.tracer = tracers.get_tracer(SCOPE)
             self._providers.append(tracers)
         if settings.metrics is not None:
@@ -128,9 +134,17 @@ def _resource(service_name: str, process: str) -> Resource:
     return Resource.create({**own}).merge(OTELResourceDetector().detect())
 
 
-def _queue_size() -> int | None:
-    """Return how many spans may wait; None: as the environment says."""
-    return None if os.environ.get(_QUEUE_SIZE_VARIABLE) else MAX_WAITING_SPANS
+def max_waiting_spans(content_bytes: int, environ: Mapping[str, str]) -> int | None:
+    """Return how many spans may wait, with at most so much of what was sent, and as much of what was received.
+
+    None: as the environment says.
+    """
+    if environ.get(_QUEUE_SIZE_VARIABLE):
+        return None
+    together = environ.get(_SENT_TOGETHER_VARIABLE, "")
+    least = int(together) if together.isdecimal() else SPANS_SENT_TOGETHER
+    of_content = MAX_WAITING_CONTENT_BYTES // (2 * content_bytes) if content_bytes else MAX_WAITING_SPANS
+    return max(least, min(MAX_WAITING_SPANS, of_content))
 
 
 def _span_exporter(to: SignalSettings) -> SpanExporter:

@@ -3,12 +3,16 @@
 -- Asks for a run. Returns the id of the one of this kind that is open: `p_run`, or an earlier one's. Ends those that nobody
 -- will end, and forgets all but the newest.
 CREATE OR REPLACE FUNCTION ask_audit_run(p_run text, p_kind text, p_kept integer) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    v_open text;
 BEGIN
     PERFORM end_lost_audit_runs();
-    INSERT INTO audit_runs (run_id, kind, asked_at) VALUES (p_run, p_kind, clock_timestamp()) ON CONFLICT DO NOTHING;
+    -- the update changes nothing: it waits for whoever ends that one now, and keeps it open until this is over
+    INSERT INTO audit_runs AS open (run_id, kind, asked_at) VALUES (p_run, p_kind, clock_timestamp())
+        ON CONFLICT (kind) WHERE ended_at IS NULL DO UPDATE SET kind = open.kind RETURNING run_id INTO v_open;
     DELETE FROM audit_runs WHERE ended_at IS NOT NULL AND run_id NOT IN (
         SELECT run_id FROM audit_runs ORDER BY asked_at DESC LIMIT p_kept);
-    RETURN (SELECT run_id FROM audit_runs WHERE kind = p_kind AND ended_at IS NULL);
+    RETURN v_open;
 END $$;
 
 -- Takes the run that has waited longest, unless one is being made. Returns no row if there is none to make.

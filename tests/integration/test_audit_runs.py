@@ -22,6 +22,19 @@ async def test_who_asks_while_one_is_open_gets_that_one(ledger: RealLedger) -> N
     assert (await ask_run(ledger.pool, "balance", new_id("run"))).run_id != asked[0].run_id
 
 
+async def test_who_asks_while_the_open_one_ends_gets_one_of_their_own(ledger: RealLedger) -> None:
+    first = await ask_run(ledger.pool, "verify", new_id("run"))
+    async with ledger.pool.acquire() as ending:
+        ends = ending.transaction()
+        await ends.start()
+        await end_run(ending, first.run_id, "intact", [])  # type: ignore[arg-type]  # a connection has what it uses
+        asking = asyncio.create_task(ask_run(ledger.pool, "verify", new_id("run")))
+        await asyncio.wait((asking,), timeout=0.3)
+        await ends.commit()
+    second = await asking
+    assert (second.run_id != first.run_id, second.ended_at) == (True, None)
+
+
 async def test_one_run_is_made_at_a_time_in_the_order_of_asking(ledger: RealLedger) -> None:
     first = await ask_run(ledger.pool, "balance", new_id("run"))
     second = await ask_run(ledger.pool, "verify", new_id("run"))

@@ -268,3 +268,16 @@ def test_the_reference_has_every_metric_and_none_has_a_label_of_a_caller() -> No
             assert f"`{family.name}" in page or family.name.startswith(("process_", "python_")), family.name
     labels = set(re.findall(r"`(\w+)`", " ".join(line.split("|")[3] for line in lines()[0:] if line.startswith("| `"))))
     assert labels.isdisjoint({"key", "key_id", "project", "project_id", "user", "path", "request_id"})
+
+
+async def test_a_process_lives_without_the_directory_of_its_socket(tmp_path: Path) -> None:
+    async def report() -> Report:
+        return Report(is_ready=True, details={})
+
+    async def metrics() -> bytes:
+        return b""
+
+    gone = tmp_path / "cleaned-away" / "api-1.sock"
+    probes = Probes(report=report, metrics=metrics, host="", port=None, token=None, socket=gone)
+    await probes.serve()
+    await probes.close()

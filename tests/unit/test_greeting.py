@@ -5,8 +5,9 @@ from contextlib import redirect_stderr
 
 import pytest
 
-from cli.greeting import displayed_host, step
+from cli.greeting import displayed_host, print_greeting, step
 from cli.supervisor import say
+from infra.settings import load_settings
 
 
 class Terminal(io.StringIO):
@@ -39,6 +40,22 @@ def test_a_line_of_a_process_does_not_run_into_a_step() -> None:
     with redirect_stderr(Terminal()) as terminal, step("starting the API"):
         say("api-1", "something is amiss")
     assert lines(terminal)[0] == "api-1       | something is amiss"
+
+
+@pytest.mark.parametrize(
+    ("problem", "begins"),
+    [
+        (None, "The gateway runs at http://a:1  "),
+        ("it is not ready", "The gateway does not answer yet, it is not ready. It will be at http://a:1  "),
+    ],
+)
+def test_the_greeting_says_whether_the_gateway_runs(
+    capsys: pytest.CaptureFixture[str], problem: str | None, begins: str
+) -> None:
+    print_greeting(load_settings({}), "http://a:1", "the-first-key", None, problem=problem)
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"\n{begins}")
+    assert "the-first-key" in printed
 
 
 def test_elsewhere_a_step_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ from opentelemetry.trace import get_current_span
 
 from infra.settings import SettingsError, load_settings
 from infra.telemetry.names import ESTABLISHED, LATEST, OPERATION_NAMES, conventions_of
-from infra.telemetry.provider import misspelt
+from infra.telemetry.provider import MAX_WAITING_SPANS, max_waiting_spans, misspelt
 from infra.telemetry.settings import TelemetrySettings
 from infra.telemetry.trace_context import context_of, context_of_headers, job_trace_of
 
@@ -67,11 +67,57 @@ def test_each_signal_goes_where_its_variables_say() -> None:
         ("GATEWAY_TELEMETRY_CONTENT_BYTES", "1000000", "0 to 65536"),
     ],
 )
-def test_a_wrong_value_stops_the_start(name: str, value: str, allowed: str) -> None:
+def test_a_wrong_value_stops_the_start_of_what_sends(name: str, value: str, allowed: str) -> None:
     with pytest.raises(SettingsError) as refused:
-        load_settings({name: value})
+        load_settings({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318", name: value})
     assert name in str(refused.value)
     assert allowed in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("environ", "sends"),
+    [
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}, True),
+        ({"OTEL_SDK_DISABLED": "1"}, True),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4317", "OTEL_SDK_DISABLED": "true"}, True),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4317"}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}, False),
+    ],
+)
+def test_a_wrong_value_for_others_is_told_and_stops_nothing_that_sends_nothing(
+    environ: dict[str, str], sends: bool
+) -> None:
+    told: list[str] = []
+    load_settings(environ, sends_telemetry=sends, on_ignored=told.append)
+    (line,) = told
+    assert "allowed is" in line
+
+
+def test_a_signal_whose_exporter_is_none_is_not_sent() -> None:
+    one = telemetry_of(OTEL_EXPORTER_OTLP_ENDPOINT="http://c:4318", OTEL_TRACES_EXPORTER="none")
+    assert (one.traces, one.metrics is not None) == (None, True)
+    other = telemetry_of(
+        OTEL_EXPORTER_OTLP_ENDPOINT="http://c:4318",
+        OTEL_EXPORTER_OTLP_METRICS_ENDPOINT="http://c:4318/v1/metrics",
+        OTEL_METRICS_EXPORTER="none",
+        OTEL_TRACES_EXPORTER="otlp,console",
+    )
+    assert (other.traces is not None, other.metrics) == (True, None)
+
+
+@pytest.mark.parametrize(
+    ("content_bytes", "environ", "spans"),
+    [
+        (0, {}, MAX_WAITING_SPANS),
+        (1_024, {}, MAX_WAITING_SPANS),
+        (16_384, {}, 2_048),
+        (65_536, {}, 512),
+        (65_536, {"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "1000"}, 1_000),
+        (65_536, {"OTEL_BSP_MAX_QUEUE_SIZE": "9000"}, None),
+    ],
+)
+def test_fewer_spans_wait_if_they_have_content(content_bytes: int, environ: dict[str, str], spans: int | None) -> None:
+    assert max_waiting_spans(content_bytes, environ) == spans
 
 
 def test_other_variables_of_the_sdk_are_none_of_our_business() -> None:
