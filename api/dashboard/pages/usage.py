@@ -23,6 +23,7 @@ from api.requests import HttpRequest
 from api.services import Services
 from domain.errors import InvalidRequest
 from domain.money import to_usd
+from infra.snapshot import snapshot
 from projections.freshness import wait_until_folded
 from projections.reports.labels import metadata_names
 from projections.reports.scope import Window
@@ -121,7 +122,8 @@ async def _report(request: HttpRequest, viewer: Viewer, services: Services) -> t
             raise InvalidRequest(f"`{name}` is {group!r}: usage cannot be grouped by that", field=name)
     scope = await scope_asked(services, viewer, asked)
     await wait_until_folded(services.pool, *_FOLDED, project_id=scope.project_id)
-    return asked, scope, await usage_report(services.pool, scope, asked.window(), asked.groups())
+    async with snapshot(services.pool) as pool:
+        return asked, scope, await usage_report(pool, scope, asked.window(), asked.groups())
 
 
 async def _chart(
