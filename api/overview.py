@@ -8,6 +8,7 @@ from msgspec import Struct
 from api.readiness import Findings
 from api.services import Services
 from infra.database import Pool
+from infra.snapshot import snapshot
 from projections.reports.alerts import Alert, ErrorCount, errors_by_code, last_alerts
 from projections.reports.costs import breakdown
 from projections.reports.figures import Figures, dollars
@@ -69,7 +70,13 @@ async def overview_of(services: Services, scope: Scope, window: Window) -> Overv
         Unavailable: the database is away.
 
     """
-    pool, now = services.pool, datetime.now(UTC)
+    away = await _away(services, scope)
+    async with snapshot(services.pool) as pool:
+        return await _read(pool, scope, window, away)
+
+
+async def _read(pool: Pool, scope: Scope, window: Window, away: list[Away]) -> Overview:
+    now = datetime.now(UTC)
     spent = await spends(pool, scope, now)
     return Overview(
         today=spent.today,
@@ -83,7 +90,7 @@ async def overview_of(services: Services, scope: Scope, window: Window) -> Overv
         top_models=await _top(pool, scope, window, "model"),
         top_keys=await _top(pool, scope, window, "key"),
         alerts=await last_alerts(pool, scope, window.moments()[0]),
-        away=await _away(services, scope),
+        away=away,
     )
 
 

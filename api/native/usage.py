@@ -21,6 +21,7 @@ from domain.budget import PERIODS, day_of
 from domain.budget import Scope as BudgetScope
 from domain.money import NanoUsd
 from infra.database import Pool
+from infra.snapshot import snapshot
 from projections import keys
 from projections.attributes import METADATA_PREFIX
 from projections.budgets import BudgetStatus, balance_of, status
@@ -105,7 +106,8 @@ async def get_usage(
 ) -> Success[UsageStats]:
     """Show totals and days; a member sees its own key, an admin the project, the operator every project."""
     scope, window = await _asked(request, services, period, "rollups")
-    return Success(data=await usage_stats(services.pool, scope, window))
+    async with snapshot(services.pool) as pool:
+        return Success(data=await usage_stats(pool, scope, window))
 
 
 @get(
@@ -124,7 +126,8 @@ async def get_costs(
     """
     groups = asked_groups(period.group_by)
     scope, window = await _asked(request, services, period, *FOLDED_FOR_GROUPS)
-    return Success(data=await cost_report(services.pool, scope, window, groups))
+    async with snapshot(services.pool) as pool:
+        return Success(data=await cost_report(pool, scope, window, groups))
 
 
 @get(
@@ -141,7 +144,8 @@ async def get_report(
     """Show all figures of each group, with those of the days before: requests, tokens, money, durations, errors."""
     groups = asked_groups(period.group_by)
     scope, window = await _asked(request, services, period, *FOLDED_FOR_GROUPS)
-    return Success(data=await usage_report(services.pool, scope, window, groups))
+    async with snapshot(services.pool) as pool:
+        return Success(data=await usage_report(pool, scope, window, groups))
 
 
 @get(

@@ -9,7 +9,7 @@ from typing import Any
 
 import asyncpg
 from msgspec import Struct
-from sqlalchemy import BigInteger, and_, cast, func, or_, select
+from sqlalchemy import BigInteger, ColumnElement, Numeric, and_, case, cast, func, or_, select
 
 from domain.limits import NANO_PER_S
 from infra.database import Pool
@@ -48,8 +48,10 @@ class KeyLimits(Struct, kw_only=True, rename="camel"):
         return max((use.used / use.limit if use.limit else 1.0 for use in uses if use is not None), default=0.0)
 
 
-async def limits_in_use(pool: Pool, scope: Scope, now: datetime, *, most: int = MAX_LIMITS) -> list[KeyLimits]:
-    """Return the keys of a scope that use something of their limits, the fullest first.
+async def limits_in_use(
+    pool: Pool, scope: Scope, now: datetime, *, most: int = MAX_LIMITS, read: int = MAX_READ
+) -> list[KeyLimits]:
+    """Return the keys of a scope that use something of their limits, the fullest first; at most `read` are compared.
 
     Raises:
         Unavailable: the database is away.
@@ -81,8 +83,8 @@ async def limits_in_use(pool: Pool, scope: Scope, now: datetime, *, most: int = 
             )
         )
         .where(k.revoked_at.is_(None), or_(m.requests_tat > now_ns, m.tokens_tat > now_ns, in_flight > 0))
-        .order_by(in_flight.desc(), k.key_id)
-        .limit(MAX_READ)
+        .order_by(_used(now_ns, in_flight).desc(), in_flight.desc(), k.key_id)
+        .limit(read)
     )
     if scope.project_id is not None:
         statement = statement.where(k.project_id == scope.project_id)
@@ -90,6 +92,18 @@ async def limits_in_use(pool: Pool, scope: Scope, now: datetime, *, most: int = 
         statement = statement.where(k.key_id == scope.key_id)
     found = [_shown(row, now_ns) for row in await fetch(pool, statement)]
     return sorted(found, key=lambda one: (-one.fullest(), one.key_id))[:most]
+
+
+def _used(now_ns: int, in_flight: ColumnElement[Any]) -> ColumnElement[Any]:
+    """The largest used part of a key's limits, but for the rounding of what is metered."""
+    k, m = api_keys.c, meters.c
+    return func.greatest(
+        *(
+            case((limit.is_not(None), cast(func.coalesce(tat, now_ns) - now_ns, Numeric) / NANO_PER_MINUTE), else_=0)
+            for limit, tat in ((k.rate_limit, m.requests_tat), (k.token_limit, m.tokens_tat))
+        ),
+        func.coalesce(cast(in_flight, Numeric) / func.nullif(k.concurrency_limit, 0), 0),
+    )
 
 
 def _shown(row: asyncpg.Record, now_ns: int) -> KeyLimits:

@@ -111,6 +111,18 @@ async def test_an_overview_says_what_is_spent_held_and_refused(
     assert (cap["limit USD"], cap["spent USD"]) == ("0.000001", "0")
 
 
+async def test_groups_that_do_not_go_together_keep_the_filters(
+    client: Client, gateway: Gateway, visitor: aiohttp.ClientSession
+) -> None:
+    admin = await signed_in(gateway, visitor, client.key)
+    status, text, _ = await admin.get("/usage?group=session&then=model&range=30")
+    assert status == 400
+    assert "can be grouped further by day, key, project" in text
+    assert re.search(r'<option value="30" selected', text)
+    text = await seen(admin, "/usage?metric=latency&group=key&then=model")
+    assert ("Today is not over" in text, "is not kept by model" in text) == ("In all" in text, "In all" in text)
+
+
 @pytest.mark.parametrize(
     "path",
     ["/usage?group=none", "/usage?metric=none", "/?range=0", "/requests?cost=much", "/requests?from=never", "/?from=1"],

@@ -105,6 +105,10 @@ async def test_a_stored_answer_is_read_by_its_own_project_alone(
     path = f"/requests/{kept['data']['requestId']}/answer"
     found = await data_of(client, path)
     assert json.loads(found["body"])["choices"] == kept["data"]["choices"]
+    _, again, _ = await client.chat("to be read again")
+    assert again["data"]["cached"] is True
+    served = await data_of(client, f"/requests/{again['data']['requestId']}/answer")
+    assert served["body"] == found["body"]  # from the cache, as the one that it is from
     other = await new_project(gateway, session)
     for who, asked in ((member, path), (other, path), (client, f"/requests/{gone['data']['requestId']}/answer")):
         assert (await who.call("GET", asked))[0] == 404

@@ -102,6 +102,15 @@ async def test_what_is_held_is_shown_to_its_own(ledger: RealLedger) -> None:
     assert (await holds(ledger.pool, Scope(), now, most=1)).attempts == 3
 
 
+async def test_a_key_at_its_rate_comes_before_those_with_more_in_flight(ledger: RealLedger) -> None:
+    project = await ledger.new_project()
+    limited, busy = await ledger.new_key(project, rate_limit=1), await ledger.new_key(project, concurrency_limit=100)
+    for key in (limited, busy, busy, busy):
+        assert (await ledger.admission.admit(ask(attempt(project, key)))).outcome == "admitted"
+    (found,) = await limits_in_use(ledger.pool, Scope(project_id=project), datetime.now(UTC), read=1)
+    assert found.key_id == limited
+
+
 async def test_a_limit_is_in_use_as_admission_counts_it(ledger: RealLedger) -> None:
     project = await ledger.new_project()
     key = await ledger.new_key(project, rate_limit=6, token_limit=1_000, concurrency_limit=4)

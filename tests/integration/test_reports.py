@@ -19,6 +19,7 @@ from domain.money import NanoUsd, to_usd
 from domain.tokens import TokenUsage
 from infra.event_log import Commit
 from infra.ids import first_id, new_id
+from infra.snapshot import snapshot
 from infra.statements import compiled
 from projections.attributes import KEPT, MAX_NAMES, MAX_VALUES
 from projections.reports.costs import breakdown, cost_report
@@ -145,6 +146,17 @@ async def test_figures_that_are_behind_the_log_or_end_before_a_bad_event_are_sai
     assert late is not None
     assert "cannot be folded" in late
     assert await lateness(ledger.pool, Scope(project_id="prj_2"), "rollups", "budgets") is None
+
+
+async def test_a_report_is_of_one_moment_while_requests_go_on(ledger: RealLedger) -> None:
+    await said(ledger, {"team": "a"})
+    await ledger.fold()
+    async with snapshot(ledger.pool) as pool:
+        first = await usage_report(pool, EVERYBODY, WINDOW, ("model",))
+        await said(ledger, {"team": "b"})
+        await ledger.fold()
+        assert await usage_report(pool, EVERYBODY, WINDOW, ("model",)) == first
+    assert (await usage_report(ledger.pool, EVERYBODY, WINDOW, ("model",))).totals.requests == 2
 
 
 async def test_values_beyond_the_bound_are_one_line(ledger: RealLedger) -> None:

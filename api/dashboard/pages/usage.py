@@ -1,6 +1,7 @@
 """Usage by groups, beside the time before."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -21,12 +22,14 @@ from api.dashboard.usage_metrics import DEFAULT_METRIC, METRICS, Column
 from api.dashboard.viewer import Viewer
 from api.requests import HttpRequest
 from api.services import Services
+from domain.budget import day_of
 from domain.errors import InvalidRequest
 from domain.money import to_usd
+from infra.snapshot import snapshot
 from projections.freshness import wait_until_folded
 from projections.reports.labels import metadata_names
 from projections.reports.scope import Window
-from projections.reports.sources import ORIGINS, is_group
+from projections.reports.sources import ORIGINS, is_group, source_of
 from projections.reports.usage import UsageLine, UsageReport, usage_of_most, usage_over_time, usage_report
 from projections.scope import Scope
 
@@ -66,18 +69,27 @@ async def show_usage(
     request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
 ) -> Template:
     """Show a metric by one or two groups."""
-    asked, scope, report = await _report(request, viewer, services)
+    asked, scope = await _asked(request, viewer, services)
     columns, window = METRICS[asked.metric].columns, asked.window()
     names = await metadata_names(services.pool, scope, window)
     groups = [*_GROUPS, *(["project"] if viewer.role == "operator" else []), *(f"metadata.{name}" for name in names)]
+    shown = {
+        "title": "Usage",
+        "metrics": [(name, metric.label) for name, metric in METRICS.items()],
+        "groups": sorted({*groups, *asked.groups()}, key=[*groups, *asked.groups()].index),
+        "columns": columns,
+        "window": window,
+        **await choices(services, viewer, asked),
+    }
+    try:
+        source = source_of(scope, window, asked.groups())
+    except InvalidRequest as error:  # of groups that do not go together: the filters stay, to choose others
+        return page(request, "usage.html", status=400, error=error, rows=(), chart=None, **shown)
+    report = await _report(services, scope, asked)
     return page(
         request,
         "usage.html",
-        title="Usage",
-        report=report,
-        metrics=[(name, metric.label) for name, metric in METRICS.items()],
-        groups=sorted({*groups, *asked.groups()}, key=[*groups, *asked.groups()].index),
-        columns=columns,
+        error=None,
         rows=[_row(line, asked, columns, report) for line in report.lines[:MAX_SHOWN]],
         left_out=report.lines_left_out + max(0, len(report.lines) - MAX_SHOWN),
         totals=tuple(column.value(report.totals) for column in columns),
@@ -85,8 +97,9 @@ async def show_usage(
         chart=await _chart(services, scope, window, asked, report),
         csv=f"{NAVIGATION.path}.csv?{urlencode(asked.query())}",
         caption=f"{METRICS[asked.metric].label} by {' and '.join(asked.groups())}",
-        window=window,
-        **await choices(services, viewer, asked),
+        has_no_durations=source.durations is None,
+        ends_today=window.last == day_of(datetime.now(UTC)),
+        **shown,
     )
 
 
@@ -95,7 +108,8 @@ async def save_usage(
     request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
 ) -> Response[bytes]:
     """The lines as CSV, at most 1,000."""
-    asked, _, report = await _report(request, viewer, services)
+    asked, scope = await _asked(request, viewer, services)
+    report = await _report(services, scope, asked)
     columns = METRICS[asked.metric].columns
     header = [*asked.groups(), *(_csv_name(column) for column in columns), f"{_csv_name(columns[0])} before"]
     rows = [
@@ -112,16 +126,20 @@ async def save_usage(
 HANDLERS = (show_usage, save_usage)
 
 
-async def _report(request: HttpRequest, viewer: Viewer, services: Services) -> tuple[UsagePage, Scope, UsageReport]:
+async def _asked(request: HttpRequest, viewer: Viewer, services: Services) -> tuple[UsagePage, Scope]:
     asked = filters_of(request, UsagePage)
     if asked.metric not in METRICS:
         raise InvalidRequest(f"`metric` is {asked.metric!r}: allowed are {', '.join(METRICS)}", field="metric")
     for name, group in (("group", asked.group), ("then", asked.then)):
         if group is not None and not is_group(group):
             raise InvalidRequest(f"`{name}` is {group!r}: usage cannot be grouped by that", field=name)
-    scope = await scope_asked(services, viewer, asked)
+    return asked, await scope_asked(services, viewer, asked)
+
+
+async def _report(services: Services, scope: Scope, asked: UsagePage) -> UsageReport:
     await wait_until_folded(services.pool, *_FOLDED, project_id=scope.project_id)
-    return asked, scope, await usage_report(services.pool, scope, asked.window(), asked.groups())
+    async with snapshot(services.pool) as pool:
+        return await usage_report(pool, scope, asked.window(), asked.groups())
 
 
 async def _chart(
