@@ -67,7 +67,10 @@ DASHBOARDS: dict[str, tuple[str, tuple[Panel, ...]]] = {
                 "The part of them whose caller got an error, and the part that is the gateway's or a provider's.",
                 "percentunit",
                 (
-                    ("all", _ratio(_or_zero(_rate(_INFERENCE, labels='{outcome!="ok"}')), _rate(_INFERENCE))),
+                    (
+                        "all",
+                        _ratio(_or_zero(_rate(_INFERENCE, labels='{outcome!~"ok|CALLER_LEFT"}')), _rate(_INFERENCE)),
+                    ),
                     ("5xx", _ratio(_or_zero(_rate(_INFERENCE, labels='{status=~"5.."}')), _rate(_INFERENCE))),
                 ),
             ),
