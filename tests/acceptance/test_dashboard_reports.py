@@ -102,6 +102,7 @@ async def test_an_overview_says_what_is_spent_held_and_refused(
     _, issued, _ = await client.call("POST", "/projects/api-keys", {"name": "nearly empty", "dailyBudget": 0.000001})
     status, refused, _ = await Client(session, gateway.address, issued["data"]["apiKey"]).chat("too dear")
     assert status == 402
+    await client.call("GET", "/usage/overview")  # it waits for the refusal, which the page does not
     admin = await signed_in(gateway, visitor, client.key)
     text = await seen(admin, "/")
     assert "nearly empty" in text
