@@ -3,7 +3,9 @@
 `NOT_OBSERVED` is in place if nobody does; `api/telemetry.py` makes spans and figures.
 """
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from types import MappingProxyType
 from typing import Any, Protocol, Self
 
 from litestar.types import Scope
@@ -14,6 +16,11 @@ from infra.jobs import Job, Lane
 
 class RequestWatch(Protocol):
     """Watches one HTTP request, to the last byte of its answer."""
+
+    @property
+    def log_fields(self) -> Mapping[str, str]:
+        """The `trace_id` and `span_id` that its access line has; empty if it is in no trace."""
+        ...
 
     def answering(self, status: int) -> None:
         """The answer begins, with this status."""
@@ -66,6 +73,8 @@ class RequestObserver(Protocol):
 
 class _NotWatched:
     """Watches nothing, whatever it is told."""
+
+    log_fields: Mapping[str, str] = MappingProxyType({})
 
     def __enter__(self) -> Self:
         return self

@@ -7,7 +7,7 @@ slowly keeps its request in hand, and no more than a piece waits inside the prot
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
 from litestar.enums import ScopeType
@@ -89,7 +89,7 @@ class RequestLifetime:
             route, took_s = route_of(scope["path"], has_viewer=has_viewer), time.perf_counter() - started_s
             self._metrics.observe(route, str(status), took_s, facts)
             if _has_line(self._access_log, route, status, facts):
-                line = _line(request_id, route, status, took_s, facts)
+                line = _line(request_id, route, status, took_s, facts, watch.log_fields)
                 self._access_log.note(line, _limited(status, is_known=in_hand is not None or has_viewer))
 
     def _log_position(self, scope: Scope) -> list[tuple[bytes, bytes]]:
@@ -127,7 +127,9 @@ def _limited(status: int, *, is_known: bool) -> Limited | None:
     return "rate_limited" if status == _LIMITED else None
 
 
-def _line(request_id: str, route: str, status: int, took_s: float, facts: RequestFacts) -> AccessLine:
+def _line(
+    request_id: str, route: str, status: int, took_s: float, facts: RequestFacts, trace: Mapping[str, str]
+) -> AccessLine:
     return AccessLine(
         timestamp=datetime.now(UTC),
         process=PROCESS,
@@ -148,4 +150,6 @@ def _line(request_id: str, route: str, status: int, took_s: float, facts: Reques
         cost_usd=to_usd(facts.cost_nano_usd) if facts.cost_nano_usd is not None else None,
         latency_ms=round(took_s * 1000),
         first_byte_ms=round(facts.first_byte_s * 1000) if facts.is_stream and facts.first_byte_s is not None else None,
+        trace_id=trace.get("trace_id"),
+        span_id=trace.get("span_id"),
     )

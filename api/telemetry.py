@@ -5,7 +5,7 @@ publishing of its job, which the worker's spans continue.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -60,9 +60,8 @@ class RequestTelemetry:
         """See `RequestObserver`."""
         given = scope.get("method")
         method = given if given in METHODS else OTHER_METHOD
-        watch = _RequestWatch()
         if scope["path"].startswith(UNTRACED):
-            yield watch
+            yield _RequestWatch({})
             return
         began_s = time.perf_counter()
         span = self._tracer.start_span(
@@ -71,6 +70,7 @@ class RequestTelemetry:
             SpanKind.SERVER,
             {names.HTTP_METHOD: method, names.URL_SCHEME: scope["scheme"]},
         )
+        watch = _RequestWatch(log_fields(span))
         try:
             with _current(span):
                 yield watch
@@ -126,7 +126,8 @@ class RequestTelemetry:
 class _RequestWatch:
     """See `RequestWatch`."""
 
-    def __init__(self) -> None:
+    def __init__(self, log_fields: Mapping[str, str]) -> None:
+        self.log_fields = log_fields
         self.status: int | None = None
         """None: there was no answer."""
 

@@ -63,6 +63,9 @@ class AccessLine(Struct, kw_only=True, omit_defaults=True, tag_field="event", ta
     latency_ms: int
     """To the last byte."""
     first_byte_ms: int | None = None
+    trace_id: str | None = None
+    """As OpenTelemetry has it, if it is on."""
+    span_id: str | None = None
 
 
 class _LeftOut(Struct, kw_only=True, tag_field="event", tag="requests_not_listed"):

@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from typing import Any
 
-CSV = "text/csv; charset=utf-8"
+CSV = "text/csv"
 MAX_ROWS_AT_ONCE = 2_000
 """Of a table that is written at once, while nobody else is served. A longer one is sent in pieces."""
 _FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")

@@ -312,6 +312,11 @@ async def test_log_lines_name_the_trace_of_their_request(caller: Client, gateway
     trace_id, _, headers = parent()
     await caller.call("POST", "/completions/chat", body("[[status=400]] logged"), **headers)
     trace = await tree(kept, trace_id, ends_with="append")
-    lines = [json.loads(line[line.index("{") :]) for line in gateway.errors().splitlines() if trace_id in line]
-    failed = next(line for line in lines if line["event"] == "attempt_failed")
-    assert failed["span_id"] == trace.one("work on job").span_id
+
+    def lines() -> list[dict[str, Any]]:
+        return [json.loads(line[line.index("{") :]) for line in gateway.errors().splitlines() if trace_id in line]
+
+    await eventually(lambda: {"attempt_failed", "request"} <= {line["event"] for line in lines()}, within_s=WITHIN_S)
+    spans = {line["event"]: line["span_id"] for line in lines()}
+    assert spans["attempt_failed"] == trace.one("work on job").span_id
+    assert [spans["request"]] == [span.span_id for span in trace.of_kind("server")]
