@@ -219,6 +219,12 @@ def _services(
     metrics.process.watch_batches((event_log.batcher, *backends.admission.batchers))
     large_requests, rate_refusals = LargeRequests(), RateRefusals()
     blobs = Blobs(pool, event_log, vault)
+
+    async def announce_prices() -> None:
+        """Have the prices here before whoever has set one is answered."""
+        prices.set_overrides(await price_overrides(pool))
+        await backends.notifications.prices_changed()
+
     health = ProviderHealth(CircuitNews(backends.broker))
     planner = RequestPlanner(
         prices=prices,
@@ -284,7 +290,7 @@ def _services(
             on_refusal=lambda status: metrics.refused_connections.labels(str(status)).inc(),
         ),
         byte_budget=ByteBudget(settings.max_bytes_in_hand),
-        price_admin=PriceAdmin(event_log, backends.notifications.prices_changed),
+        price_admin=PriceAdmin(event_log, announce_prices),
         queue=backends.queue,
         jobs=JobParts(blobs=blobs, cancelled=backends.notifications.job_cancelled),
         credential_admin=CredentialAdmin(pool, event_log, vault, announce),

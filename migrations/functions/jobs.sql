@@ -45,10 +45,12 @@ BEGIN
         FROM of_projects p LEFT JOIN (
             SELECT project_id, sum(jobs) AS jobs, sum(here) AS here FROM in_hand GROUP BY project_id
         ) AS h ON h.project_id = p.project_id
-    ), chosen AS (
-        SELECT t.job_id, row_number() OVER (ORDER BY t.turn, t.job_id) AS i FROM turns t
-        WHERE t.turn_here <= c_project_factor * p_free
-        ORDER BY t.turn, t.job_id LIMIT cardinality(p_fresh)
+    ), ranked AS (
+        SELECT t.job_id, t.turn_here, row_number() OVER (ORDER BY t.turn, t.job_id) AS place FROM turns t
+    ), chosen AS (                                          -- those before it take slots as well
+        SELECT r.job_id, row_number() OVER (ORDER BY r.place) AS i FROM ranked r
+        WHERE r.turn_here <= c_project_factor * (p_free - r.place + 1)
+        ORDER BY r.place LIMIT cardinality(p_fresh)
     ), taken AS (
         INSERT INTO job_leases AS l (job_id, project_id, key_id, runner, until, request_id)
             SELECT j.job_id, j.project_id, j.key_id, p_runner, v_now + make_interval(secs => p_lease_s), p_fresh[c.i]

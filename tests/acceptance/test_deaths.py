@@ -119,11 +119,12 @@ async def test_requests_of_a_killed_worker_are_answered_in_seconds(
 async def test_a_provider_that_keeps_its_responses_is_asked_what_a_dead_workers_streams_have_cost(
     mortal: Gateway, session: aiohttp.ClientSession, provider: RunningProvider
 ) -> None:
-    prompts = [f"kept {number} [[big=400]] [[chunks=100]] [[pace=30]]" for number in range(STREAMS)]
+    prompts = [f"kept {number} [[big=400]] [[chunks=100]] [[pace=60]]" for number in range(STREAMS)]
     begun = asyncio.Semaphore(0)
     reading = [asyncio.create_task(read_response(mortal, session, prompt, begun)) for prompt in prompts]
     for _ in prompts:
         await begun.acquire()
+    await asyncio.sleep(2)  # a worker writes down what its streams are ten times a second
     mortal.processes("worker")[0].kill()
     await asyncio.gather(*reading)
     names = {hashlib.sha256(prompt.encode()).hexdigest() for prompt in prompts}

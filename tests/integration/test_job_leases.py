@@ -98,6 +98,15 @@ async def test_one_project_does_not_have_every_slot(ledger: RealLedger) -> None:
     assert await take(one, 1, free=4) == [quiet]
 
 
+async def test_one_project_does_not_have_every_slot_if_it_takes_many_at_once(ledger: RealLedger) -> None:
+    await accept(ledger, "flood", "k", 40)
+    one = JobLeases(ledger.pool, "one")
+    assert len(await take(one, 4, free=8)) == 4
+    assert len(await take(one, 4, free=4)) == 3
+    (quiet,) = await accept(ledger, "quiet", "k", 1)
+    assert await take(one, 1, free=1) == [quiet]
+
+
 async def test_a_lone_project_has_its_share_of_every_runners_slots(ledger: RealLedger) -> None:
     await accept(ledger, "flood", "k", 120)
     for number in range(3):

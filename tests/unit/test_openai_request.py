@@ -224,6 +224,13 @@ def test_the_end_user_has_two_names(fields: dict[str, Any], user: str | None) ->
         ({"audio": {"voice": "x"}}, "audio"),
         ({"moderation": {"model": "x"}}, "moderation"),
         ({"tools": [{"type": "web_search"}], "tool_choice": "required"}, "tool_choice"),
+        (
+            {
+                "tools": [{"type": "function", "function": {"name": "f"}}],
+                "tool_choice": {"type": "function", "function": {"name": "\x00"}},
+            },
+            "tool_choice",
+        ),
         ({"tools": [{"type": "web_search"}], "tool_choice": {"type": "web_search"}}, "tool_choice"),
         ({"tools": [{"type": "function", "function": {"parameters": {}}}]}, "tools[0].function.name"),
         ({"response_format": {"type": "grammar"}}, "response_format.type"),

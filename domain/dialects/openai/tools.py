@@ -172,7 +172,7 @@ def _parse_choice(given: Any) -> ToolChoice | None:
 def _chosen_name(given: dict[str, Any]) -> str | None:
     inner = given.get("function") or given.get("custom")
     name = inner.get("name") if isinstance(inner, dict) else given.get("name")
-    return name if isinstance(name, str) and 0 < len(name) <= MAX_NAME_CHARS else None
+    return name if isinstance(name, str) and 0 < len(name) <= MAX_NAME_CHARS and "\x00" not in name else None
 
 
 def _allowed(choice: dict[str, Any], tools: list[Tool]) -> list[Tool]:
