@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Callable
 
 from domain.errors import Overloaded
 from infra.database import Pool
-from infra.log_selection import Selection
+from infra.log_selection import Selection, bounds_of
 from infra.raw_events import export_line, selected_raw_events
 
 MAX_EXPORTS = 8
@@ -54,10 +54,11 @@ class Exports:
     async def _lines(self, selection: Selection, after: int, head: int, place: _Place) -> AsyncGenerator[bytes, None]:
         place.until_s = self._now_s() + MAX_EXPORT_S
         try:
+            bounds = await bounds_of(self._pool, selection)
             while after < head:
                 if self._now_s() >= place.until_s:
                     raise _refused(f"this export takes longer than {MAX_EXPORT_S / 60:.0f} minutes")
-                page = await selected_raw_events(self._pool, selection, after=after, limit=PAGE_EVENTS)
+                page = await selected_raw_events(self._pool, selection, after=after, limit=PAGE_EVENTS, bounds=bounds)
                 page = [event for event in page if event.position <= head]
                 if not page:
                     return

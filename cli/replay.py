@@ -10,7 +10,7 @@ from cli.admin_session import DATA_DIR, AdminSession, run_in_session
 from cli.terminal import show, show_json
 from domain.events import StoredEvent, request_stream
 from infra.event_log import READ_BATCH_EVENTS
-from infra.log_selection import Selection
+from infra.log_selection import Selection, bounds_of
 
 _encode = msgspec.json.Encoder().encode
 TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S.%f", "%Y-%m-%dT%H:%M:%S%z"])
@@ -50,9 +50,10 @@ def replay(
 
     async def run(session: AdminSession) -> None:
         position, left = after, limit
+        bounds = await bounds_of(session.pool, selection)
         while left is None or left > 0:
             batch_size = READ_BATCH_EVENTS if left is None else min(left, READ_BATCH_EVENTS)
-            events = await session.log.read_selected(selection, after=position, limit=batch_size)
+            events = await session.log.read_selected(selection, after=position, limit=batch_size, bounds=bounds)
             for stored in events:
                 if as_json:
                     show_json(_encode(stored).decode())

@@ -20,7 +20,7 @@ from domain.events import EVENT_TYPES, Event, StoredEvent
 from domain.log_head import LogPosition
 from infra.batching import Batcher
 from infra.database import Connection, HeldConnection, OutcomeUnknown, Pool, database_errors
-from infra.log_selection import UP_TO_HEAD, Selection, condition_of
+from infra.log_selection import UP_TO_HEAD, Bounds, Selection, bounds_of, condition_of
 
 MAX_COMMITS_PER_BATCH = 256
 MAX_WAITING_COMMITS = 20_000
@@ -219,10 +219,16 @@ class EventLog:
                 raise UnreadableEvent(row["project_id"], row["position"], error) from error
         return LogBatch(events=events, left_out=left_out, last_position=rows[-1]["position"])
 
-    async def read_selected(self, selection: Selection, *, after: int, limit: int) -> list[StoredEvent]:
-        """Return the next events of a selection after the position `after`, at most `limit`, in log order."""
+    async def read_selected(
+        self, selection: Selection, *, after: int, limit: int, bounds: Bounds | None = None
+    ) -> list[StoredEvent]:
+        """Return the next events of a selection after the position `after`, at most `limit`, in log order.
+
+        `bounds`: what `bounds_of` has found, once for all pages; None: it is asked.
+        """
         async with database_errors():
-            condition = await condition_of(self._pool, selection, after=after, limit=limit)
+            found = bounds or await bounds_of(self._pool, selection)
+            condition = condition_of(selection, found, after=after, limit=limit)
             rows = await self._pool.fetch(
                 f"SELECT {_COLUMNS} FROM events WHERE {condition.text}",  # noqa: S608 - constants
                 *condition.arguments,

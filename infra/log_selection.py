@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from infra.database import Pool
+from infra.database import Pool, database_errors
 
 CLOCK_TOLERANCE = timedelta(minutes=10)
 """Events are in the order of their commits, and their times are of several clocks. An event whose clock was off by more
@@ -26,11 +26,13 @@ _FIRST_SINCE = """
         FROM halves h JOIN events e ON e.position = h.low + (h.high - h.low) / 2
         WHERE h.low < h.high
     )
-    SELECT max(low), min(high) FROM halves
+    SELECT max(low), nullif(min(high), max(high)) FROM halves
 """
-"""The first position at or after a time and an interval. Positions have no gaps: of a million, halving looks at 20.
+"""The first position at or after a time and an interval. Positions have no gaps: of a million, halving looks at 20. The
+second is NULL if there is none: then events may yet be appended before the time.
 
-Twice the same, unless a position is missing: then the events between the two are before or after, nobody knows."""
+Both numbers are the same unless a position is missing: then the events between them may be on either side of the
+time."""
 
 
 class Selection(Struct, frozen=True, kw_only=True):
@@ -44,6 +46,13 @@ class Selection(Struct, frozen=True, kw_only=True):
     """Exclusive."""
 
 
+class Bounds(Struct, frozen=True):
+    """The positions between which a selection's events are, as far as its times tell."""
+
+    after: int = 0
+    before: int | None = None
+
+
 class Condition(Struct, frozen=True):
     """The text after WHERE, and its arguments: $1, $2, …"""
 
@@ -51,16 +60,29 @@ class Condition(Struct, frozen=True):
     arguments: tuple[Any, ...]
 
 
-async def condition_of(
-    pool: Pool, selection: Selection, *, after: int, limit: int, before: int | None = None
+async def bounds_of(pool: Pool, selection: Selection) -> Bounds:
+    """Look for the bounds of a selection. They hold for all its pages, and for what is appended meanwhile.
+
+    Raises:
+        Unavailable: the database is away.
+
+    """
+    after, before = 0, None
+    async with database_errors():
+        if selection.since is not None:
+            earliest, _ = await pool.fetchrow(_FIRST_SINCE, selection.since, -CLOCK_TOLERANCE)
+            after = earliest - 1
+        if selection.until is not None:
+            _, before = await pool.fetchrow(_FIRST_SINCE, selection.until, CLOCK_TOLERANCE)
+    return Bounds(after, before)
+
+
+def condition_of(
+    selection: Selection, bounds: Bounds, *, after: int, limit: int, before: int | None = None
 ) -> Condition:
     """Return the condition of the next events after a position, at most `limit`, in log order.
 
     `before`: of those before that position, the newest first.
-
-    Raises:
-        asyncpg.PostgresError, OSError: the database cannot serve.
-
     """
     parts, arguments = [UP_TO_HEAD], list[Any]()
 
@@ -72,14 +94,12 @@ async def condition_of(
         if (wanted := getattr(selection, name)) is not None:
             add(f"{name} =", wanted)
     if selection.since is not None:
-        earliest, _ = await pool.fetchrow(_FIRST_SINCE, selection.since, -CLOCK_TOLERANCE)
-        after = max(after, earliest - 1)
         add("at >=", selection.since)
     if selection.until is not None:
-        _, end = await pool.fetchrow(_FIRST_SINCE, selection.until, CLOCK_TOLERANCE)
-        add("position <", end)
         add("at <", selection.until)
-    add("position >", after)
+    if bounds.before is not None:
+        add("position <", bounds.before)
+    add("position >", max(after, bounds.after))
     if before is not None:
         add("position <", before)
     arguments.append(limit)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from infra.database import Pool, database_errors
-from infra.log_selection import Condition, Selection, condition_of
+from infra.log_selection import Bounds, Condition, Selection, bounds_of, condition_of
 
 BATCH_EVENTS = 5_000
 _COLUMNS = (
@@ -52,18 +52,26 @@ async def raw_batch(pool: Pool, *, after: int, limit: int) -> list[RawEvent]:
 
 
 async def selected_raw_events(
-    pool: Pool, selection: Selection, *, after: int, limit: int, before: int | None = None
+    pool: Pool,
+    selection: Selection,
+    *,
+    after: int,
+    limit: int,
+    before: int | None = None,
+    bounds: Bounds | None = None,
 ) -> list[RawEvent]:
     """Return the next events of a selection after the position `after`, at most `limit`, in log order.
 
-    `before`: of those before that position, the newest first.
+    `before`: of those before that position, the newest first. `bounds`: what `bounds_of` has found, once for all pages;
+    None: it is asked.
 
     Raises:
         Unavailable: the database is away.
 
     """
     async with database_errors():
-        return await _read(pool, await condition_of(pool, selection, after=after, limit=limit, before=before))
+        found = bounds or await bounds_of(pool, selection)
+        return await _read(pool, condition_of(selection, found, after=after, limit=limit, before=before))
 
 
 async def _read(pool: Pool, condition: Condition) -> list[RawEvent]:

@@ -7,7 +7,7 @@ import pytest
 
 from domain.events import ApiKeyRevoked, ProjectCreated
 from infra.event_log import Commit
-from infra.log_selection import Selection
+from infra.log_selection import Selection, bounds_of
 from infra.raw_events import RawEvent, raw_batch, selected_raw_events
 from tests.support.ledger import RealLedger
 
@@ -63,6 +63,19 @@ async def test_time_before_the_calendar_begins_and_after_it_ends_selects_all(
 ) -> None:
     always = Selection(since=datetime.min.replace(tzinfo=UTC), until=datetime.max.replace(tzinfo=UTC))
     assert await selected_raw_events(ledger.pool, always, after=0, limit=EVENTS) == logged
+
+
+async def test_bounds_that_were_found_once_hold_for_what_is_appended_later(
+    ledger: RealLedger, logged: list[RawEvent]
+) -> None:
+    from_the_end = Selection(since=AT + timedelta(minutes=EVENTS - 10), until=AT + timedelta(days=1))
+    bounds = await bounds_of(ledger.pool, from_the_end)
+    at = AT + timedelta(minutes=EVENTS)
+    made = ProjectCreated(name="late")
+    await ledger.log.append(Commit(stream="late", expected_version=0, project_id="prj_1", at=at, events=(made,)))
+    found = await selected_raw_events(ledger.pool, from_the_end, after=0, limit=EVENTS, bounds=bounds)
+    assert [event.position for event in found][-1] == EVENTS + 1
+    assert found[:-1] == [event for event in logged if wanted(event, from_the_end)]
 
 
 async def test_a_selection_of_an_empty_log_is_empty(ledger: RealLedger) -> None:
