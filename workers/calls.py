@@ -242,8 +242,12 @@ class ProviderCalls:
             raise ProviderLost(message, provider=job.identity.provider) from None
 
     @asynccontextmanager
-    async def stream(self, prepared: PreparedCall, limits: CallLimits) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
+    async def stream(
+        self, prepared: PreparedCall, limits: CallLimits, on_first: Callable[[], None]
+    ) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
         """Call the job's provider once, for a stream. Raises as the provider's `stream`.
+
+        `on_first` is told when its first events have come.
 
         A provider that refuses to be asked for usage, which is not the caller's doing, is called again without.
         """
@@ -269,7 +273,7 @@ class ProviderCalls:
                     content = without_member(content, "stream_options")
                     events = await stack.enter_async_context(provider.stream(content, call))
                     self._without_usage[place] = True
-            batches = watched_call.first_of(events)
+            batches = watched_call.first_of(events, on_first)
             stack.push_async_callback(batches.aclose)
             yield batches
 

@@ -150,11 +150,11 @@ class StreamedAttempts:
             return lost
 
         try:
-            async with self._calls.stream(ctx.prepared, limits) as batches:
+            async with self._calls.stream(ctx.prepared, limits, ctx.attempt_watch.first_part) as batches:
                 has_opened = True
                 try:
                     codec = ctx.prepared.translation.provider
-                    await _send_batches(relay, _as_events(_watched(batches, ctx), codec), outgoing)
+                    await _send_batches(relay, _as_events(batches, codec), outgoing)
                 except StreamFailed:
                     await _drain_error(relay, batches)
                     raise
@@ -246,16 +246,6 @@ def _recorded(outgoing: OutgoingStream, relay: Relay, job: Job, usage: TokenUsag
 def _is_shared(reader: StreamReader) -> bool:
     """True if the response may be cached: it is neither cut, nor filtered, nor empty."""
     return reader.finish_reason not in UNSHARED_FINISHES and reader.received_output_bytes > 0
-
-
-async def _watched(batches: AsyncIterator[list[SseEvent]], ctx: JobContext) -> AsyncIterator[list[SseEvent]]:
-    """The batches; the first is told."""
-    async for batch in batches:
-        ctx.attempt_watch.first_part()
-        yield batch
-        break
-    async for batch in batches:
-        yield batch
 
 
 async def _as_events(batches: AsyncIterator[list[SseEvent]], codec: Codec | None) -> AsyncIterator[list[SseEvent]]:

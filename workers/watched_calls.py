@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -50,11 +50,16 @@ class WatchedCall:
         limit_s = self.call.callers_limits_s.get(limit)
         return limit_s is not None and limit_s <= self.call.timeout_s
 
-    async def first_of(self, events: AsyncIterator[list[SseEvent]]) -> AsyncGenerator[list[SseEvent], None]:
-        """The events of a stream. Its first ones show that the provider answers, long before its end."""
+    async def first_of(
+        self, events: AsyncIterator[list[SseEvent]], on_first: Callable[[], None]
+    ) -> AsyncGenerator[list[SseEvent], None]:
+        """The events of a stream. Its first ones show that the provider answers, long before its end: the circuits and
+        `on_first` are told.
+        """
         async for batch in events:
             if self._circuits is not None:
                 self._circuits.began(self._key, began_s=self._began_s)
+            on_first()
             yield batch
             break
         async for batch in events:

@@ -234,7 +234,7 @@ class Walk:
         prepared = await self._calls.prepare(job)
         relay = open_relay(prepared.translation, job)
         sent: list[bytes] = []
-        async with self._calls.stream(prepared, CallLimits(total_s=10)) as batches:
+        async with self._calls.stream(prepared, CallLimits(total_s=10), lambda: None) as batches:
             async for batch in batches:
                 relay.take(batch, sent)
         result = attempt_result(relay.reader, job, elapsed_s=1)

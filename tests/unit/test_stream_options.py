@@ -73,8 +73,10 @@ def job(body: bytes = CANONICAL, *, is_passthrough: bool = False, with_usage: bo
 
 
 async def streamed(calls: ProviderCalls, prepared: PreparedCall) -> None:
-    async with calls.stream(prepared, CallLimits(total_s=1)) as events:
+    told: list[str] = []
+    async with calls.stream(prepared, CallLimits(total_s=1), lambda: told.append("first")) as events:
         assert [event.data for batch in [one async for one in events] for event in batch] == [b"[DONE]"]
+    assert told == ["first"]
 
 
 async def test_the_second_call_is_made_without_and_so_is_every_later_one() -> None:
