@@ -113,14 +113,10 @@ class ProviderCalls:
             body = await self._blobs.read(identity.project_id, job.body_blob_id)
         if body is None:
             raise Unavailable("the request's body is no longer kept")
-        is_stream = job.stream is not None
-        client = job.stream.surface if job.stream is not None else NATIVE
-        translation = self._dialects.chosen(
-            client, identity.operation, job.kind, is_passthrough=job.is_passthrough, asked=job.asked_operation
-        )
+        translation = self._translation(job)
         assert translation.provider is not None, "the request was checked"
         render = translation.render_request
-        content = await offload(len(body), render, body, identity.upstream_model, is_stream=is_stream)
+        content = await offload(len(body), render, body, identity.upstream_model, is_stream=job.stream is not None)
         credentials = await self._credentials(job)
         is_ours = job.stream is not None and not (job.is_passthrough and job.stream.with_usage)
         return PreparedCall(
@@ -132,17 +128,16 @@ class ProviderCalls:
             request_bytes=len(body),
             calls=job.calls,
             other_credentials=credentials[1:],
-            call=ProviderCall(
-                identity=identity,
-                method=job.method,
-                path=job.path or translation.provider.path,
-                credential=next(iter(credentials), None),
-                timeout_s=0,
-                callers_limits_s=_callers_limits(job),
-                headers=job.headers or {},
-                query=job.query,
-                keeps_error_body=translation.keeps_provider_errors,
-            ),
+            call=_call_of(job, translation, next(iter(credentials), None), job.path or translation.provider.path),
+        )
+
+    def _translation(self, job: Job) -> Translation:
+        return self._dialects.chosen(
+            job.stream.surface if job.stream is not None else NATIVE,
+            job.identity.operation,
+            job.kind,
+            is_passthrough=job.is_passthrough,
+            asked=job.asked_operation,
         )
 
     async def check_circuit(self, prepared: PreparedCall, *, is_only: bool) -> None:
@@ -209,30 +204,21 @@ class ProviderCalls:
     async def kept_response(self, job: Job, response_id: str, credential: str | None) -> ProviderResponse | None:
         """Ask a job's provider for a response that it keeps, under the credential of that name, that made it.
 
-        None: it keeps none, the credential is gone, or the id is none that can be asked for.
+        Its id was reported only because the provider keeps it (`Codec.keeps_response`): the request is not read again.
+        None: the credential is gone, or the id is none that can be asked for.
 
         Raises:
             ProviderError: the provider does not tell.
-            Unavailable: as `prepare`.
+            Unavailable: the database is away.
 
         """
-        prepared = await self.prepare(job)
-        codec = prepared.translation.provider
-        credentials = [one for one in (prepared.call.credential, *prepared.other_credentials) if one is not None]
-        made_with = next((one for one in credentials if one.name == credential), None)
+        translation = self._translation(job)
+        codec = translation.provider
+        made_with = next((one for one in await self._credentials(job) if one.name == credential), None)
         if codec is None or made_with is None or not _ID.fullmatch(response_id):
             return None
-        if not codec.keeps_response(prepared.content):
-            return None
-        call = replace(
-            prepared.call,
-            method="GET",
-            path=codec.kept_path(response_id),
-            credential=made_with,
-            timeout_s=ASK_TIMEOUT_S,
-        )
-        provider = self._providers[prepared.kind]
-        body = await provider.send(b"", call)
+        call = _call_of(job, translation, made_with, codec.kept_path(response_id))
+        body = await self._providers[job.kind].send(b"", replace(call, method="GET", timeout_s=ASK_TIMEOUT_S))
         try:
             return await offload(len(body), with_reserve, body, partial(codec.meter_response, body))
         except (UnreadableResponse, StreamFailed, RecursionError) as error:
@@ -318,6 +304,21 @@ class ProviderCalls:
             name=access.name if len(accesses) > 1 else None,
             other_keys=tuple(sorted(other.key for other in accesses if other is not access)),
         )
+
+
+def _call_of(job: Job, translation: Translation, credential: Credential | None, path: str) -> ProviderCall:
+    """A call of a job's provider, whose limits are yet to be set."""
+    return ProviderCall(
+        identity=job.identity,
+        method=job.method,
+        path=path,
+        credential=credential,
+        timeout_s=0,
+        callers_limits_s=_callers_limits(job),
+        headers=job.headers or {},
+        query=job.query,
+        keeps_error_body=translation.keeps_provider_errors,
+    )
 
 
 def _within(call: ProviderCall, limits: CallLimits) -> ProviderCall:

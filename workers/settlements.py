@@ -15,6 +15,7 @@ from datetime import datetime
 
 import structlog
 from msgspec import Struct
+from msgspec.structs import replace
 
 from domain.dialects.codec import ProviderResponse
 from domain.errors import GatewayError, ProviderCredentials, ProviderRejected, Unavailable
@@ -33,8 +34,7 @@ LOOK_INTERVAL_S = 0.5
 WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0, 240.0)
 """Before each time that a provider is asked. After the last the assumption stays."""
 MAX_WAITING = 1_000
-MAX_WAITING_BYTES = 64 * 1024 * 1024
-"""Of the bodies of their jobs: whether a provider keeps a response stands in the request."""
+"""Those that wait are bounded by their number alone: their jobs are kept without bodies and without further targets."""
 MAX_ASKED_AT_ONCE = 8
 NOT_THERE = 404
 """The status of a response that is not kept, or not yet."""
@@ -46,7 +46,7 @@ class _Waiting(Struct):
     """A lost attempt whose provider is asked."""
 
     job: Job
-    """At the target of the attempt."""
+    """At the target of the attempt, without its body."""
     lost: AttemptLost
     due_at_s: float
     tries: int = 0
@@ -60,18 +60,16 @@ class Settlements:
         self._log = event_log
         self._now = now
         self._waiting: list[_Waiting] = []
-        self._waiting_bytes = 0
 
     def add(self, job: Job, lost: AttemptLost) -> None:
         """Ask for what an attempt has cost, which is in the log as lost, if its provider can be asked."""
         if lost.response_id is None:
             return
-        size = _held_bytes(job)
-        if len(self._waiting) >= MAX_WAITING or self._waiting_bytes + size > MAX_WAITING_BYTES:
+        if len(self._waiting) >= MAX_WAITING:
             log.warning("attempt_not_settled", request_id=lost.request_id, attempt=lost.attempt, reason="too many wait")
             return
-        self._waiting.append(_Waiting(job, lost, time.monotonic() + WAITS_S[0]))
-        self._waiting_bytes += size
+        small = replace(job, body=None, body_blob_id=None, failover=None)
+        self._waiting.append(_Waiting(small, lost, time.monotonic() + WAITS_S[0]))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Ask when it is time to, until `stop`: then no provider is waited for any more."""
@@ -101,7 +99,6 @@ class Settlements:
             one.tries += 1
             if is_over or one.tries == len(WAITS_S):
                 self._waiting.remove(one)
-                self._waiting_bytes -= _held_bytes(one.job)
             else:
                 one.due_at_s = time.monotonic() + WAITS_S[one.tries]
 
@@ -137,12 +134,6 @@ class Settlements:
         )
         log.info("attempt_settled", request_id=lost.request_id, attempt=lost.attempt, settled=bool(recorded.added))
         return True
-
-
-def _held_bytes(job: Job) -> int:
-    """The bytes of the bodies that a job has in memory."""
-    further = job.failover.further if job.failover is not None else ()
-    return sum(len(one.body) for one in (job, *further) if one.body is not None)
 
 
 def cost_of(job: Job, lost: AttemptLost, response: ProviderResponse) -> NanoUsd | None:

@@ -41,3 +41,14 @@ async def test_what_could_not_be_written_is_reported_again_after_a_pause() -> No
     (told,) = claims.written
     assert told.seen.response_id == "resp_1"
     assert told.assumed_nano_usd is not None
+
+
+async def test_a_response_that_its_provider_does_not_keep_is_reported_without_its_id() -> None:
+    claims: Any = Claims(failures=0)
+    reports = ProgressReports(claims)
+    read: Any = SimpleNamespace(
+        usage=None, input_usage=None, extras=NO_EXTRAS, received_output_bytes=100, response_id="resp_1"
+    )
+    with reports.of(job(), CLAIM, read):
+        assert await reports.report(time.monotonic()) == 1
+    assert [told.seen.response_id for told in claims.written] == [None]
