@@ -102,13 +102,14 @@ def settings_of(struct: type[Struct]) -> tuple[Setting, ...]:
 
 def _setting(field: str, hint: Any, default: object) -> Setting:
     (variable,) = (annotation for annotation in hint.__metadata__ if isinstance(annotation, Variable))
-    return Setting(field, variable, hint, _written(default))
+    return Setting(field, variable, hint, _written(default, variable))
 
 
-def _written(default: object) -> str | None:
+def _written(default: object, variable: Variable) -> str | None:
     match default:
         case bool():
-            return "yes" if default else "no"
+            true, false = ("true", "false") if variable.parse is true_or_false else ("yes", "no")
+            return true if default else false
         case float():
             return f"{default:g}"
         case int() | str() | Path():

@@ -7,6 +7,7 @@ import pytest
 
 from deploy.certificates import Authority
 from infra.settings import (
+    SETTINGS,
     SettingsError,
     environment,
     is_loopback,
@@ -25,6 +26,13 @@ def test_everything_has_a_default() -> None:
     assert (settings.host, settings.port, settings.data_dir) == ("127.0.0.1", 3007, Path(".gateway"))
     assert (settings.database_url, settings.nats_urls, settings.encryption_key) == (None, (), None)
     assert (settings.request_timeout_s, settings.max_body_bytes) == (600, 33_554_432)
+
+
+def test_a_default_is_written_as_its_variable_is_read() -> None:
+    settings = load_settings({})
+    written = {setting.field: setting.read(setting.default) for setting in SETTINGS if setting.default}
+    assert "telemetry_disabled" in written
+    assert written == {field: getattr(settings, field) for field in written}
 
 
 @pytest.mark.parametrize(
