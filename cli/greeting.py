@@ -15,7 +15,7 @@ from cli.data_directory import GeneratedMasterKey
 from cli.supervisor import say
 from cli.terminal import CLEAR_LINE
 from domain.money import to_usd
-from infra.progress import Progress
+from infra.progress import Progress, untold
 from infra.settings import Settings
 
 
@@ -24,7 +24,7 @@ def step(doing: str) -> Iterator[Progress]:
     """Show a step of the start while the block runs. What the block yields may be told how far the step is."""
     if not sys.stderr.isatty():
         say("up", doing)
-        yield lambda _done, _total: None
+        yield untold
         return
     began_s = time.monotonic()
 

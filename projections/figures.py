@@ -23,7 +23,7 @@ from domain.events import (
     RequestServedFromCache,
     StoredEvent,
 )
-from domain.money import NanoUsd, to_usd
+from domain.money import NANO_PER_USD, NanoUsd, to_usd
 from domain.tokens import TokenUsage
 from infra.database import Pool, database_errors
 from infra.figures import Children, ModelLabels, ProcessFigures
@@ -31,8 +31,6 @@ from projections.freshness import Lag
 
 NEARLY_SPENT_PERCENT = 80
 LEVELS_PERCENT = (50, NEARLY_SPENT_PERCENT, 100)
-_ONE_USD = 1_000_000_000
-"""In nano-dollars."""
 
 
 class LogFigures:
@@ -156,7 +154,7 @@ class LogFigures:
     @staticmethod
     def _add_usd(series: Children[Counter], labels: tuple[str, ...], nano_usd: int) -> None:
         if nano_usd:
-            series[labels].inc(nano_usd / _ONE_USD)
+            series[labels].inc(nano_usd / NANO_PER_USD)
 
 
 class Holds(Struct, frozen=True, kw_only=True):

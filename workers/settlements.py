@@ -18,7 +18,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from domain.dialects.codec import ProviderResponse
-from domain.errors import GatewayError, ProviderCredentials, ProviderRejected, Unavailable
+from domain.errors import GatewayError, ProviderCredentials, ProviderRejected
 from domain.events import AttemptLost
 from domain.extras import with_asked
 from domain.money import ZERO, NanoUsd
@@ -112,7 +112,7 @@ class Settlements:
             return await self._record(waiting.job, lost, response)
         except (ProviderRejected, ProviderCredentials) as error:
             is_over, code = error.status != NOT_THERE, error.code
-        except (GatewayError, Unavailable) as error:
+        except GatewayError as error:
             is_over, code = False, error.code
         except Exception:
             log.exception("attempt_not_settled", request_id=lost.request_id, attempt=lost.attempt)

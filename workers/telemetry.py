@@ -25,7 +25,6 @@ from infra.telemetry.provider import Telemetry
 from infra.telemetry.trace_context import context_of, log_fields
 
 Value = str | int | float | bool | Sequence[str]
-_NO_USAGE = TokenUsage()
 
 
 class JobTelemetry:
