@@ -25,14 +25,13 @@ from infra.database import DATABASE_AWAY
 from infra.logging import configure_logging
 from infra.private_files import write_private
 from infra.settings import Settings, SettingsError, environment, load_settings, require_servers
+from infra.telemetry.settings import OTEL_PREFIX
 from migrations.roles import Process
 
 GC_THRESHOLDS = (50_000, 20, 100)
 """A request leaves few reference cycles: a collection after every 700 objects is wasted work."""
 RUNNING_FILE = "running.json"
 USAGE_ERROR = 2
-_OF_TELEMETRY = "OTEL_"
-"""OpenTelemetry's SDK reads such variables of the process itself: those of `.env` are put there."""
 FAILED = 1
 """A server that a process needs did not answer in time when it started."""
 
@@ -68,7 +67,8 @@ def read_settings(*, sends_telemetry: bool = False, **flags: object) -> Settings
     What is wrong for telemetry is only told, unless this process, or one that it starts, sends some.
     """
     environ = environment(os.environ, Path.cwd())
-    os.environ.update({name: value for name, value in environ.items() if name.startswith(_OF_TELEMETRY)})
+    # OpenTelemetry's SDK reads the variables of the process itself: those of `.env` are put there
+    os.environ.update({name: value for name, value in environ.items() if name.startswith(OTEL_PREFIX)})
     try:
         settings = load_settings(
             environ,

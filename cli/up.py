@@ -51,6 +51,7 @@ from infra.settings import (
     require_other_providers,
     set_directly,
 )
+from infra.telemetry.settings import OTEL_PREFIX
 from migrations.roles import PROCESSES, Process
 
 DRAIN_S = 25.0
@@ -61,7 +62,9 @@ MAX_SOCKETS_PARENT_CHARS = 60
 """Systems keep the paths of sockets to about 100 characters."""
 _SERVERS = frozenset({"GATEWAY_DATABASE_URL", "GATEWAY_NATS_URL"})
 _COLLECTOR = frozenset(
-    {"OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_METRICS_HEADERS"}
+    setting.variable.name
+    for setting in SETTINGS
+    if setting.variable.secret and setting.variable.name.startswith(OTEL_PREFIX)
 )
 _SECRETS_OF: dict[str, frozenset[str]] = {
     "api": _SERVERS | _COLLECTOR | {"GATEWAY_ENCRYPTION_KEY", "GATEWAY_MASTER_KEY", "GATEWAY_METRICS_TOKEN"},

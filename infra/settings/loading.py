@@ -17,11 +17,10 @@ from infra.environment_variables import (
 )
 from infra.settings.telemetry import COLLECTOR_VARIABLES
 from infra.settings.whole import SETTINGS, VARIABLE_NAMES, Settings, SettingsError
+from infra.telemetry.settings import OTEL_PREFIX
 
 _TLS_SCHEMES = frozenset(("tls", "wss"))
 _TEST_PREFIX = "GATEWAY_TEST_"
-_OF_TELEMETRY = "OTEL_"
-"""Such variables are often set for everything that a machine runs: they may be meant for others."""
 
 
 def environment(environ: Mapping[str, str], directory: Path) -> dict[str, str]:
@@ -57,7 +56,7 @@ def load_settings(
         try:
             value = _read(setting, (flags or {}).get(setting.field), environ)
         except SettingsError as error:
-            if not setting.variable.name.startswith(_OF_TELEMETRY):
+            if not setting.variable.name.startswith(OTEL_PREFIX):
                 raise
             wrong_for_telemetry.append(error)
         else:

@@ -32,7 +32,7 @@ from opentelemetry.trace import NoOpTracer, Tracer
 from infra.logging import OneLineAnOutage
 from infra.settings import VARIABLE_NAMES
 from infra.telemetry.names import SCOPE, conventions_of
-from infra.telemetry.settings import SignalSettings, TelemetrySettings
+from infra.telemetry.settings import OTEL_PREFIX, SignalSettings, TelemetrySettings
 
 FLUSH_TIMEOUT_S = 3.0
 """What a process that stops waits for its last spans and figures to be taken."""
@@ -114,10 +114,10 @@ class Telemetry:
 def misspelt(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that are almost one of the SDK's, and what that is. Others may be of other programs."""
     known = {
-        text for text in vars(environment_variables).values() if isinstance(text, str) and text.startswith("OTEL_")
+        text for text in vars(environment_variables).values() if isinstance(text, str) and text.startswith(OTEL_PREFIX)
     }
     known |= VARIABLE_NAMES
-    unknown = [name for name in environ if name.startswith("OTEL_") and name not in known]
+    unknown = [name for name in environ if name.startswith(OTEL_PREFIX) and name not in known]
     near = {name: difflib.get_close_matches(name, known, n=1, cutoff=MISSPELT) for name in unknown}
     return {name: found[0] for name, found in near.items() if found}
 

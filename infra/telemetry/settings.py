@@ -4,6 +4,9 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
+OTEL_PREFIX = "OTEL_"
+"""Of OpenTelemetry's variables. They are often set for everything that a machine runs, so may be meant for others."""
+
 
 class SignalSettings(Struct, frozen=True, kw_only=True):
     """Where the traces go, or the metrics."""

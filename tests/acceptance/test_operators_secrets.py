@@ -23,9 +23,14 @@ ENVIRON = {
     "OPENAI_CUSTOM_HEADERS": "x-token: openai-header-canary",
     "ANTHROPIC_API_KEY": "anthropic-canary",
     "ANTHROPIC_AUTH_TOKEN": "anthropic-token-canary",
+    "OTEL_EXPORTER_OTLP_HEADERS": "x-token=collector-canary",
+    "OTEL_EXPORTER_OTLP_TRACES_HEADERS": "x-token=traces-canary",
+    "OTEL_EXPORTER_OTLP_METRICS_HEADERS": "x-token=metrics-canary",
 }
+COLLECTOR = {name for name in ENVIRON if name.startswith("OTEL_")}
 NEEDED = {
     "api": {
+        *COLLECTOR,
         "GATEWAY_DATABASE_URL",
         "GATEWAY_ENCRYPTION_KEY",
         "GATEWAY_MASTER_KEY",
@@ -33,6 +38,7 @@ NEEDED = {
         "GATEWAY_METRICS_TOKEN",
     },
     "worker": {
+        *COLLECTOR,
         "GATEWAY_DATABASE_URL",
         "GATEWAY_ENCRYPTION_KEY",
         "OPENAI_API_KEY",
