@@ -103,12 +103,11 @@ async def figures(services: Services) -> bytes:
     metrics = services.metrics
     metrics.connections.set(services.connections.count)
     metrics.bytes_in_hand.set(services.byte_budget.in_hand_bytes)
-    metrics.unknown_appends.set(services.log.unknown_outcomes)
     findings = await services.readiness.findings()
     for part in ("postgresql", "nats", "migrations", "projector"):
-        metrics.is_up.labels(part).set(getattr(findings, part) == "ok")
+        metrics.process.is_up.labels(part).set(getattr(findings, part) == "ok")
     if findings.postgresql != "ok" or not await _take_figures_of_database(services):
-        metrics.is_up.labels("postgresql").set(False)
+        metrics.process.is_up.labels("postgresql").set(False)
         metrics.forget_database()
     await _take_figures_of_queue(services)
     return generate_latest(metrics.registry)

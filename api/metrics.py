@@ -53,9 +53,6 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.process = ProcessFigures(self.registry)
         self.models = ModelLabels()
-        self.is_up = Gauge(
-            "gateway_up", "1 if this process finds what it needs in order.", ("part",), registry=self.registry
-        )
         self._count_requests()
         self._count_answers()
         self._show_load()
@@ -155,11 +152,6 @@ class Metrics:
         )
 
     def _show_log(self) -> None:
-        self.unknown_appends = Gauge(
-            "gateway_unknown_appends",
-            "Appends whose connection died under way: the stream was read to see whether they had landed.",
-            registry=self.registry,
-        )
         self.projection_lag = Gauge(
             "gateway_projection_lag_events",
             "Events that a projection has yet to fold.",

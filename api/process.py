@@ -216,6 +216,7 @@ def _services(
     pool, event_log, announce = backends.pool, backends.event_log, backends.notifications.keys_changed
     authenticator, prices, metrics = Authenticator(pool, vault), PriceBook(), Metrics()
     metrics.process.watch_pool(pool)
+    metrics.process.watch_log(event_log)
     metrics.process.watch_batches((event_log.batcher, *backends.admission.batchers))
     large_requests, rate_refusals = LargeRequests(), RateRefusals()
     blobs = Blobs(pool, event_log, vault)

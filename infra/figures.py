@@ -16,6 +16,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from domain.routing import BUILT_IN, ECHO
 from infra.batching import Batcher
 from infra.database import Pool
+from infra.event_log import EventLog
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 """The bounds of durations that a caller waits for."""
@@ -106,7 +107,9 @@ class Children(Generic[Metric]):
 
 
 class ProcessFigures:
-    """What each process says of itself: its build, its memory and time, its connections and its batches."""
+    """What each process says of itself: its build, its memory and time, its servers, its connections, its batches and
+    its appends.
+    """
 
     def __init__(self, registry: CollectorRegistry) -> None:
         ProcessCollector(registry=registry)
@@ -114,6 +117,14 @@ class ProcessFigures:
             "gateway_build_info", "1, with the version of the gateway.", ("version", "python"), registry=registry
         )
         build.labels(importlib.metadata.version("ai-gateway"), platform.python_version()).set(1)
+        self.is_up = Gauge(
+            "gateway_up", "1 if this process finds what it needs in order.", ("part",), registry=registry
+        )
+        self._unknown_appends = Gauge(
+            "gateway_unknown_appends",
+            "Appends whose connection died under way: the stream was read to see whether they had landed.",
+            registry=registry,
+        )
         self._connections = Gauge(
             "gateway_pool_connections",
             "Connections to PostgreSQL in this process's pool, by state; a statement that finds none free waits.",
@@ -143,6 +154,10 @@ class ProcessFigures:
         self._most_connections.set_function(pool.get_max_size)
         self._connections.labels("idle").set_function(pool.get_idle_size)
         self._connections.labels("busy").set_function(lambda: pool.get_size() - pool.get_idle_size())
+
+    def watch_log(self, log: EventLog) -> None:
+        """Show how appends to a log went, as it is when somebody looks."""
+        self._unknown_appends.set_function(lambda: log.unknown_outcomes)
 
     def watch_batches(self, batchers: Sequence[Batcher]) -> None:  # type: ignore[type-arg]  # of whatever items
         """Count the batches of these from now on."""

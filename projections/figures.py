@@ -226,7 +226,6 @@ class ProjectorFigures:
         def gauge(name: str, says: str, *labels: str) -> Gauge:
             return Gauge(name, says, labels, registry=registry)
 
-        self.is_up = gauge("gateway_up", "1 if this process finds what it needs in order.", "part")
         self.leads = gauge("gateway_projector_leads", "1 if this projector has the lead.")
         self.signed = gauge(
             "gateway_log_signed_position", "Position of the newest signed head of the log that this projector knows."
@@ -238,10 +237,6 @@ class ProjectorFigures:
         self.head_not_anchored = gauge(
             "gateway_log_head_not_anchored",
             "1 if a copy of the newest signed head could not be made outside the database.",
-        )
-        self.unknown_appends = gauge(
-            "gateway_unknown_appends",
-            "Appends whose connection died under way: the stream was read to see whether they had landed.",
         )
         self._lag = gauge("gateway_projection_lag_events", "Events that a projection has yet to fold.", "projection")
         self._lag_s = gauge(

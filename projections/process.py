@@ -74,7 +74,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     figures = ProjectorFigures()
     figures.process.watch_pool(pool)
     figures.process.watch_batches((event_log.batcher,))
-    figures.unknown_appends.set_function(lambda: event_log.unknown_outcomes)
+    figures.process.watch_log(event_log)
     runner, outage = Runner(pool, event_log, FOLDED, on_fold=figures.on_fold), Outage()
     await notifications.on_change(LOG_APPENDED, runner.appended)
 
@@ -83,7 +83,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     async def raise_replicas_once() -> None:
         await _raise_replicas(queue)
 
-    watch = Watch(pool, broker, runner, signer=signer, figures=figures)
+    watch = Watch(pool, broker, runner, signer, figures)
     probes = Probes.of(settings, report=watch.report, metrics=watch.metrics)
     await probes.serve()
     log.info("projector_ready")

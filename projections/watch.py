@@ -32,15 +32,13 @@ class Watch:
         pool: Pool,
         broker: Broker,
         runner: Runner,
+        signer: HeadSigner,
+        figures: ProjectorFigures,
         now_s: Callable[[], float] = time.monotonic,
-        signer: HeadSigner | None = None,
-        figures: ProjectorFigures | None = None,
     ) -> None:
-        """`now_s` gives the monotonic clock's time; `signer` None: this projector signs nothing; `figures` None: it has
-        its own, which nobody else adds to.
-        """
+        """`now_s` gives the monotonic clock's time."""
         self._signer = signer
-        self._figures = figures or ProjectorFigures()
+        self._figures = figures
         self._pool = pool
         self._broker = broker
         self._runner = runner
@@ -84,7 +82,7 @@ class Watch:
         details = states | {
             "late": late,
             "leads": self._runner.turned_at_s is not None,
-            "log_heads": self._signer.state if self._signer is not None else "ok",
+            "log_heads": self._signer.state,
         }
         return Report(is_ready=all(state == "ok" for state in states.values()), details=details)
 
@@ -92,9 +90,9 @@ class Watch:
         """Return the figures in Prometheus' text format."""
         details, figures = (await self.report()).details, self._figures
         for part in ("postgresql", "nats", "chores"):
-            figures.is_up.labels(part).set(details[part] == "ok")
+            figures.process.is_up.labels(part).set(details[part] == "ok")
         figures.leads.set(details["leads"])
-        figures.signed.set(self._signer.signed_position if self._signer is not None else 0)
+        figures.signed.set(self._signer.signed_position)
         figures.head_refused.set(details["log_heads"] == "refused")
         figures.head_not_anchored.set(details["log_heads"] == "not anchored")
         if details["postgresql"] != "ok" or not await self._show_database():

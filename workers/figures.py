@@ -33,9 +33,9 @@ class WorkerFigures:
         unacked: UnackedDeliveries,
         circuits: Circuits,
         stop: asyncio.Event,
-        instruments: "WorkerInstruments | None" = None,
+        instruments: "WorkerInstruments",
     ) -> None:
-        """Tell of a worker that takes no jobs any more once `stop` is set. `instruments` None: it has its own."""
+        """Tell of a worker that takes no jobs any more once `stop` is set."""
         self.loops: Sequence[PullLoop] = ()
         """What brings the jobs; none before it has begun."""
         self.pools: Mapping[str, JobPool] = {}
@@ -46,7 +46,7 @@ class WorkerFigures:
         self._circuits = circuits
         self._broker = broker
         self._unacked = unacked
-        self._figures = instruments or WorkerInstruments()
+        self._figures = instruments
         self.registry = self._figures.registry
 
     async def report(self) -> Report:
@@ -74,7 +74,7 @@ class WorkerFigures:
         """Return the figures in Prometheus' text format."""
         figures = self._figures
         for part, state in (await self._look()).items():
-            figures.is_up.labels(part).set(state == "ok")
+            figures.process.is_up.labels(part).set(state == "ok")
         figures.in_hand.set(self._unacked.count)
         figures.waiting.clear()
         for lane, waiting in (await self._queue.waiting_jobs()).items():
@@ -102,7 +102,6 @@ class WorkerInstruments:
         def gauge(name: str, says: str, *labels: str) -> Gauge:
             return Gauge(name, says, labels, registry=registry)
 
-        self.is_up = gauge("gateway_up", "1 if this process finds what it needs in order.", "part")
         self.in_hand = gauge("gateway_worker_deliveries", "Deliveries of the queue that this worker has in hand.")
         self.slots = gauge("gateway_worker_slots", "Jobs that this worker may run at a time, by what they are.", "pool")
         self.busy_slots = gauge("gateway_worker_busy_slots", "Jobs that it runs at this moment.", "pool")
@@ -118,10 +117,6 @@ class WorkerInstruments:
             "gateway_queue_stream_messages", "Messages in the queue's stream, those in hand included, over all lanes."
         )
         self.stream_bytes = gauge("gateway_queue_stream_bytes", "Their bytes on the broker's disk.")
-        self.unknown_appends = gauge(
-            "gateway_unknown_appends",
-            "Appends whose connection died under way: the stream was read to see whether they had landed.",
-        )
         self.circuits = gauge(
             "gateway_provider_circuits",
             "Circuits that this worker keeps, of a provider, a model and a credential each, by state.",

@@ -183,7 +183,7 @@ def _instruments(backends: _Backends) -> WorkerInstruments:
     instruments, event_log = WorkerInstruments(), backends.event_log
     instruments.process.watch_pool(backends.pool)
     instruments.process.watch_batches((event_log.batcher, *backends.claims.batchers))
-    instruments.unknown_appends.set_function(lambda: event_log.unknown_outcomes)
+    instruments.process.watch_log(event_log)
     return instruments
 
 

@@ -11,9 +11,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from api.metrics import Metrics, route_of
 from api.request_facts import RequestFacts
 from infra.probes import state_of
+from projections.figures import ProjectorFigures
 from projections.runner import LEAD_TIMEOUT_S
 from projections.watch import GRACE_S, Watch
-from workers.figures import WorkerFigures
+from workers.figures import WorkerFigures, WorkerInstruments
 
 CHORE_INTERVAL_S = 5.0
 
@@ -30,7 +31,8 @@ class Clock:
 
 def watch_of(clock: Clock, turned_at_s: float | None = None) -> tuple[Watch, Any]:
     runner: Any = SimpleNamespace(turned_at_s=turned_at_s)
-    return Watch(None, None, runner, clock), runner  # type: ignore[arg-type]  # what is late is no question to them
+    other: Any = None  # what is late is no question to them
+    return Watch(other, other, runner, other, ProjectorFigures(), clock), runner
 
 
 async def test_a_chore_that_fails_or_hangs_is_late() -> None:
@@ -66,7 +68,7 @@ async def test_a_projector_that_does_not_sign_or_anchor_shows_it(
     monkeypatch.setattr("projections.watch.state_of", away)
     signer: Any = SimpleNamespace(state=state, signed_position=42)
     other: Any = SimpleNamespace(turned_at_s=None, is_connected=True)
-    watch = Watch(other, other, other, Clock(), signer)
+    watch = Watch(other, other, other, signer, ProjectorFigures(), Clock())
     assert (await watch.report()).details["log_heads"] == state
     families = text_string_to_metric_families((await watch.metrics()).decode())
     shown = {family.name: family.samples[0].value for family in families if "_log_" in family.name}
@@ -126,7 +128,7 @@ async def test_a_worker_is_ready_while_jobs_can_come_to_it_and_not_before_or_whi
 
     monkeypatch.setattr("workers.figures.state_of", ok)
     stop, part = asyncio.Event(), SimpleNamespace(is_connected=True, states=dict)
-    figures = WorkerFigures(part, part, part, part, part, stop)  # type: ignore[arg-type]  # all that is asked of them
+    figures = WorkerFigures(part, part, part, part, part, stop, WorkerInstruments())  # type: ignore[arg-type]  # all that is asked of them
     assert not (await figures.report()).is_ready, "it has not begun"
     lane: Any = SimpleNamespace(is_pulling=True)
     figures.loops = (lane, lane)
