@@ -7,11 +7,10 @@ from cli.admin_session import AdminSession
 from cli.processes import fail
 from domain.log_head import LogPosition, parse_position
 from infra.audit_keys import TrustedKeys, decode_key, trusted_keys
-from infra.evidence import own_anchor_files, read_anchored
+from infra.evidence import evidence_of, own_anchor_files, read_anchored
 from infra.head_verification import Anchors, Evidence
 from infra.private_files import UnsafePathError
 from infra.settings import Settings
-from infra.signed_heads import heads_from
 from infra.verification_report import Verdict
 
 EXIT_CODES = {Verdict.INTACT: 0, Verdict.BROKEN: 1, Verdict.UNSIGNED: 3}
@@ -21,16 +20,12 @@ EXIT_CODES = {Verdict.INTACT: 0, Verdict.BROKEN: 1, Verdict.UNSIGNED: 3}
 async def read_evidence(
     session: AdminSession, files: Sequence[Path], positions: Sequence[str], public_keys: Sequence[str]
 ) -> Evidence:
-    """Read the anchors, then the database's heads: what is anchored is in the database already.
-
-    Exits with code 2 if something that was given cannot be read.
-    """
-    anchors = [_read(path) for path in files or own_anchor_files(session.settings)]
-    return Evidence(
+    """Gather what was given, or else the installation's own. Exits with code 2 if something cannot be read."""
+    return await evidence_of(
+        session.pool,
+        anchors=[_read(path) for path in files or own_anchor_files(session.settings)],
         keys=read_keys(session.settings, public_keys),
-        anchors=anchors,
         kept=[_position(text) for text in positions],
-        heads=[head async for head in heads_from(session.pool, 1)],
     )
 
 

@@ -1,8 +1,10 @@
 """Gathers what a verification compares the log with: the signed heads, and the installation's own copies and keys."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from infra.audit_keys import trusted_keys
+from domain.log_head import LogPosition
+from infra.audit_keys import TrustedKeys, trusted_keys
 from infra.database import Pool
 from infra.head_anchors import ANCHOR_FILE, read_anchors
 from infra.head_verification import Anchors, Evidence
@@ -11,7 +13,7 @@ from infra.signed_heads import heads_from
 
 
 async def own_evidence(pool: Pool, settings: Settings) -> Evidence:
-    """Read the anchors, then the database's heads: what is anchored is in the database already.
+    """Gather the installation's own evidence.
 
     Raises:
         OSError: the file of anchors cannot be read.
@@ -21,8 +23,20 @@ async def own_evidence(pool: Pool, settings: Settings) -> Evidence:
 
     """
     anchors = [read_anchored(path) for path in own_anchor_files(settings)]
+    return await evidence_of(pool, trusted_keys(settings), anchors)
+
+
+async def evidence_of(
+    pool: Pool, keys: TrustedKeys, anchors: Sequence[Anchors], kept: Sequence[LogPosition] = ()
+) -> Evidence:
+    """Add the database's heads to what was read. The anchors come first: what is anchored is in the database already.
+
+    Raises:
+        Unavailable: the database is away.
+
+    """
     heads = [head async for head in heads_from(pool, 1)]
-    return Evidence(keys=trusted_keys(settings), anchors=anchors, heads=heads)
+    return Evidence(keys=keys, anchors=anchors, kept=kept, heads=heads)
 
 
 def own_anchor_files(settings: Settings) -> list[Path]:
