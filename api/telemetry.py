@@ -32,6 +32,7 @@ from infra.byte_budget import BytesInHand
 from infra.jobs import Job, Lane
 from infra.telemetry import names
 from infra.telemetry.provider import Telemetry
+from infra.telemetry.spans import ending
 from infra.telemetry.trace_context import context_of, context_of_headers, job_trace_of, log_fields
 
 UNTRACED = ("/health", "/metrics", "/schema", "/static")
@@ -107,7 +108,7 @@ class RequestTelemetry:
         accepted = get_current_span(context_of(accepted_in)) if accepted_in is not None else None
         links = [Link(accepted.get_span_context())] if accepted is not None else []
         span = self._tracer.start_span(names.SPAN_ASYNC_JOB, Context(), attributes={names.JOB_ID: job_id}, links=links)
-        with _current(span), _failing(span):
+        with _current(span), ending(span):
             yield
 
     async def close(self) -> None:
@@ -119,7 +120,7 @@ class RequestTelemetry:
         self, name: str, kind: SpanKind = SpanKind.INTERNAL, attributes: dict[str, str] | None = None
     ) -> Iterator[Span]:
         span = self._tracer.start_span(name, kind=kind, attributes=attributes)
-        with _failing(span):
+        with ending(span):
             yield span
 
 
@@ -169,19 +170,6 @@ def _current(span: Span) -> Iterator[None]:
         bound_contextvars(**log_fields(span)),
     ):
         yield
-
-
-@contextmanager
-def _failing(span: Span) -> Iterator[None]:
-    """End a span with the block, and say of which error."""
-    try:
-        yield
-    except BaseException as error:
-        span.set_attribute(names.ERROR_TYPE, names.error_type(error))
-        span.set_status(Status(StatusCode.ERROR))
-        raise
-    finally:
-        span.end()
 
 
 def _ended(scope: Scope, status: int | None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_context
+from opentelemetry.trace import Span, SpanKind, set_span_in_context
 from structlog.contextvars import bound_contextvars
 
 from domain.errors import GatewayError
@@ -22,6 +22,7 @@ from infra.telemetry import names
 from infra.telemetry.calls import CallFigures, FinishedCall
 from infra.telemetry.names import Convention
 from infra.telemetry.provider import Telemetry
+from infra.telemetry.spans import ending, fail
 from infra.telemetry.trace_context import context_of, log_fields
 
 Value = str | int | float | bool | Sequence[str]
@@ -55,14 +56,8 @@ class JobTelemetry:
                 names.DELIVERY: delivery,
             },
         )
-        try:
-            with bound_contextvars(**log_fields(span)):
-                yield _JobWatch(self._telemetry, self._figures, span)
-        except BaseException as error:
-            _fail(span, names.error_type(error))
-            raise
-        finally:
-            span.end()
+        with ending(span), bound_contextvars(**log_fields(span)):
+            yield _JobWatch(self._telemetry, self._figures, span)
 
     async def close(self) -> None:
         """See `JobObserver`."""
@@ -109,14 +104,8 @@ class _JobWatch:
 
     @contextmanager
     def _step(self, name: str) -> Iterator[None]:
-        span = self._telemetry.tracer.start_span(name, self._context)
-        try:
+        with ending(self._telemetry.tracer.start_span(name, self._context)):
             yield
-        except BaseException as error:
-            _fail(span, names.error_type(error))
-            raise
-        finally:
-            span.end()
 
 
 class _AttemptWatch:
@@ -236,7 +225,7 @@ class _AttemptWatch:
         if span.is_recording():
             span.set_attributes(self._outcome(first_s))
         if self._error_type is not None:
-            _fail(span, self._error_type)
+            fail(span, self._error_type)
         span.end(ended_ns)
         identity, cost = self._job.identity, self._cost
         self._figures.ended(
@@ -252,11 +241,6 @@ class _AttemptWatch:
                 cost_nano_usd=cost.cost_nano_usd if cost is not None else None,
             )
         )
-
-
-def _fail(span: Span, error_type: str) -> None:
-    span.set_attribute(names.ERROR_TYPE, error_type)
-    span.set_status(Status(StatusCode.ERROR))
 
 
 def _address(address: str | None) -> dict[str, Value]:
