@@ -1,4 +1,4 @@
-"""What can be watched of an API process's requests. Who watches changes nothing: it gets facts, and decides none.
+"""What can be watched of an API process's requests. Watchers are given facts; they change and decide nothing.
 
 `NOT_OBSERVED` is in place if nobody does; `api/telemetry.py` makes spans and figures.
 """
@@ -6,12 +6,13 @@
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from types import MappingProxyType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 from litestar.types import Scope
 
 from infra.admission import AdmissionDecision
 from infra.jobs import Job, Lane
+from infra.not_watched import NotWatched
 
 
 class RequestWatch(Protocol):
@@ -71,34 +72,17 @@ class RequestObserver(Protocol):
         ...
 
 
-class _NotWatched:
-    """Watches nothing, whatever it is told."""
+class _NotWatched(NotWatched):
+    """See `NotWatched`."""
 
     log_fields: Mapping[str, str] = MappingProxyType({})
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-    def tell(self, *_: Any, **__: Any) -> None:
-        """Take nothing of it."""
-
-    answering = decided = accepting = tell
-
-    def watch(self, *_: Any, **__: Any) -> Self:
-        """Watch nothing of the block."""
-        return self
-
-    request = admitting = publishing = running = watch
+    answering = decided = accepting = NotWatched.tell
+    request = admitting = publishing = running = NotWatched.watch
 
     def traced(self, job: Job) -> Job:
         """Return the job as it is."""
         return job
-
-    async def close(self) -> None:
-        """Nothing was seen."""
 
 
 NOT_OBSERVED: RequestObserver = _NotWatched()

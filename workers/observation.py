@@ -1,21 +1,22 @@
-"""What can be watched of a worker's jobs. Who watches changes nothing: it gets facts, and decides none.
+"""What can be watched of a worker's jobs. Watchers are given facts; they change and decide nothing.
 
 `NOT_OBSERVED` is in place if nobody does; `workers/telemetry.py` makes spans and figures.
 """
 
 from contextlib import AbstractContextManager
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 from domain.errors import GatewayError
 from domain.events import CostIncurred, RequestCompleted
 from infra.jobs import Job
+from infra.not_watched import NotWatched
 
 
 class AttemptWatch(Protocol):
     """Watches one attempt. If its block ends with a provider's error, the attempt has failed with that."""
 
     def calling(self) -> None:
-        """The provider is about to be called. An attempt that ends before was none."""
+        """The provider is about to be called. An attempt that ends before this is not counted as a call."""
         ...
 
     def first_part(self) -> None:
@@ -67,28 +68,11 @@ class JobObserver(Protocol):
         ...
 
 
-class _NotWatched:
-    """Watches nothing, whatever it is told."""
+class _NotWatched(NotWatched):
+    """See `NotWatched`."""
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-    def tell(self, *_: Any, **__: Any) -> None:
-        """Take nothing of it."""
-
-    calling = first_part = came = answered = failed = tell
-
-    def watch(self, *_: Any, **__: Any) -> Self:
-        """Watch nothing of the block."""
-        return self
-
-    claiming = appending = attempting = working = watch
-
-    async def close(self) -> None:
-        """Nothing was seen."""
+    calling = first_part = came = answered = failed = NotWatched.tell
+    claiming = appending = attempting = working = NotWatched.watch
 
 
 NOT_WATCHED_JOB: JobWatch = _NotWatched()
