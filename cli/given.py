@@ -1,4 +1,7 @@
-"""What commands that administer are given: whose it is, a provider's key, and fields as the API has them."""
+"""Reads what administrative commands are given.
+
+The project, a provider's key from the environment, and fields by the API's rules.
+"""
 
 import os
 from collections.abc import Callable, Mapping

@@ -1,8 +1,9 @@
-"""What is usual, by what was counted lately: for what can no longer be asked. No bound, and so nothing is held by it.
+"""Estimates from a key's latest answers, for an attempt whose real figures cannot be asked for any more.
 
-A request that is caught under way is a long one more often than one that is picked out of all: of two, one of which
-takes twice as long, twice as often. So it is not the middle answer that counts, but the one by which so much of all
-that was counted is reached.
+An estimate is no upper bound, so no hold is made from it.
+
+An attempt that is interrupted is more likely to be a long one, since it runs for longer. So the estimate is not the
+median: it is the value up to which the answers make up `SHARE` of all that was counted.
 """
 
 from collections.abc import Iterable
@@ -21,8 +22,9 @@ Value = TypeVar("Value", int, Fraction)
 
 
 def usual(values: Iterable[tuple[Value, int]]) -> Value | None:
-    """The least of the values that have, with all below them, `SHARE` of the weight; None if fewer than `FEWEST` have
-    any. Each value comes with its weight.
+    """Return the least value up to which the values make up `SHARE` of the total weight. Each comes with its weight.
+
+    None: fewer than `FEWEST` have any.
     """
     weighed = sorted((value, weight) for value, weight in values if weight > 0)
     if len(weighed) < FEWEST:

@@ -36,11 +36,11 @@ Metric = TypeVar("Metric", bound=MetricWrapperBase)
 
 
 class ModelLabels:
-    """The labels `provider` and `model` of what is counted. A caller's words become a label only once they are known.
+    """The values of the labels `provider` and `model`, bounded in number.
 
-    A provider that has answered, or that has none of the places yet, has its name; a model needs an answer for its own,
-    since callers may name what does not exist. Whoever answers to any name cannot take the places of all: echo's models
-    are one, and each provider has a number of places.
+    A provider has its own label while there is room. A model has one only after it has answered, since callers may name
+    models that do not exist. Each provider has a limited number of models, so that one which accepts any name cannot
+    take all places; all models of echo share one label.
     """
 
     def __init__(self) -> None:

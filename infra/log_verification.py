@@ -32,7 +32,7 @@ _NEXT = """
     FROM events WHERE position > $1 ORDER BY position LIMIT $2
 """
 """The server writes the text of each event as `event_digest` does, and the digest is computed here: that takes half the
-time. It could tell false texts as well as it could tell false columns."""
+time. Reading the text is as safe as reading the columns: a server that lies could falsify either."""
 
 SealedRow: TypeAlias = tuple[int, str, int, datetime, bytes, bytes, bytes | None]
 """Position, stream, version, time, text of the digest, digest, and the chain if a batch ends there."""

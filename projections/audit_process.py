@@ -51,7 +51,7 @@ async def make(pool: Pool, settings: Settings, run_id: str, kind: AuditKind) -> 
     """Make the verification of a run, and write down what it found.
 
     Raises:
-        Unavailable: the database is away.
+        Unavailable: the database is away when the end is written. What fails before is the run's verdict.
 
     """
     far = [0, 0]

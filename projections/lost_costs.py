@@ -56,9 +56,9 @@ async def assumed_cost(pool: Pool, row: asyncpg.Record, *, is_gone: bool) -> Nan
 
 
 def usual_cost(answers: list[asyncpg.Record], input_tokens: int) -> NanoUsd | None:
-    """What answers cost by these, the newest first, to a prompt of so many tokens; None: it is not known.
+    """Return the usual cost of an answer to a prompt of so many tokens, from answers, the newest first.
 
-    Never less than they have usually cost: there may have been more than tokens.
+    At least what they usually cost: some charges are not for tokens. None: too few, or no price.
     """
     cost = usual((answer["cost_nano_usd"], max(1, answer["cost_nano_usd"])) for answer in answers)
     written = usual((answer["completion_tokens"], max(1, answer["completion_tokens"])) for answer in answers)
