@@ -96,27 +96,35 @@ class _Csv(Struct, frozen=True):
 async def show_budgets(
     request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
 ) -> Template:
-    """Show every window, every limit in use, every hold and every refusal of what the viewer may see."""
+    """Show every window, every limit in use, every hold and every refusal of what the viewer may see.
+
+    While the page is open, its script asks again for what changes by the second: for that piece alone.
+    """
     asked = filters_of(request, ReportFilters)
     scope, window, now = await scope_asked(services, viewer, asked), asked.window(), datetime.now(UTC)
     query = urlencode(asked.query())
+    live: dict[str, Any] = {
+        "caps": await caps(services.pool, scope, now, most=SHOWN),
+        "limits": await limits_in_use(services.pool, scope, now, most=SHOWN),
+        "holds": await holds(services.pool, scope, now, most=SHOWN),
+        "late": await lateness(services.pool, scope, "budgets", "refusals"),
+        "windows": WINDOWS,
+        "query": query,
+        "csv": _Csv(
+            f"/caps.csv?{query}", *(f"{NAVIGATION.path}/{name}.csv?{query}" for name in ("limits", "holds", "refusals"))
+        ),
+    }
+    if "hx-request" in request.headers:
+        return page(request, "budgets_live.html", title="Budgets and limits", **live)
     refusals = await refusal_report(services.pool, scope, window, most=SHOWN)
     return page(
         request,
         "budgets.html",
         title="Budgets and limits",
-        caps=await caps(services.pool, scope, now, most=SHOWN),
-        limits=await limits_in_use(services.pool, scope, now, most=SHOWN),
-        holds=await holds(services.pool, scope, now, most=SHOWN),
         refusals=refusals,
-        late=await lateness(services.pool, scope, "budgets", "refusals"),
         chart=refusal_chart(refusals, window) if refusals.days else None,
-        windows=WINDOWS,
         reasons=REASONS,
-        query=query,
-        csv=_Csv(
-            f"/caps.csv?{query}", *(f"{NAVIGATION.path}/{name}.csv?{query}" for name in ("limits", "holds", "refusals"))
-        ),
+        **live,
         **await choices(services, viewer, asked),
     )
 

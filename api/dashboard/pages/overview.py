@@ -1,6 +1,7 @@
 """The first page: what is spent and will be, how full every cap is, and whether something is wrong."""
 
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import urlencode
 
 from litestar import Response, get
@@ -46,9 +47,21 @@ _CAPS_HEADER = (
 async def show_overview(
     request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
 ) -> Template:
-    """Show the state of what the viewer may see. The page says itself if the figures lag behind."""
+    """Show the state of what the viewer may see. The page says itself if the figures lag behind.
+
+    While it is open, its script asks for the figures again: for that piece alone.
+    """
     asked = filters_of(request, ReportFilters)
     scope, window = await scope_asked(services, viewer, asked), asked.window()
+    live: dict[str, Any] = {
+        "overview": await overview_of(services, scope, window),
+        "late": await lateness(services.pool, scope, *_FOLDED),
+        "asked": asked,
+        "query": asked.query(),
+        "caps_csv": f"/caps.csv?{urlencode(asked.query())}",
+    }
+    if "hx-request" in request.headers:
+        return page(request, "overview_live.html", title="Overview", **live)
     time = "hour" if window.days <= min(_HOURLY_DAYS, MAX_HOURLY_DAYS) else "day"
     lines = await usage_over_time(services.pool, scope, window, time)
     charts = [
@@ -60,12 +73,8 @@ async def show_overview(
         "overview.html",
         title="Overview",
         path=NAVIGATION.path,  # whichever of its two addresses was asked for
-        overview=await overview_of(services, scope, window),
         charts=charts,
-        late=await lateness(services.pool, scope, *_FOLDED),
-        query=asked.query(),
-        caps_csv=f"/caps.csv?{urlencode(asked.query())}",
-        **await choices(services, viewer, asked),
+        **live | await choices(services, viewer, asked),
     )
 
 
