@@ -32,12 +32,6 @@ async def visible_owner(services: Services, viewer: Viewer, owner: str) -> str:
     return owner
 
 
-async def changeable_owner(services: Services, viewer: Viewer, owner: str) -> str:
-    """An owner whose providers the viewer may change. Raises as `asked_owner`, and Forbidden: nobody is signed in."""
-    viewer.require_change()
-    return await visible_owner(services, viewer, owner)
-
-
 async def owner_choices(services: Services, viewer: Viewer, chosen: str) -> list[tuple[str, str]]:
     """What the operator may choose from; empty for an admin."""
     if viewer.role != "operator":

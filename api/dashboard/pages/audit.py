@@ -136,7 +136,6 @@ async def ask_for_run(
 ) -> Redirect:
     """Ask for a verification."""
     viewer.require_role("operator")
-    viewer.require_change()
     await ask_run(services.pool, (await form_of(request, AskedRun)).kind, new_id("run"))
     return see(NAVIGATION.path)
 

@@ -86,7 +86,7 @@ async def save_projects(
     return download(csv_text(_CSV_HEADER, rows), media_type=CSV, file_name="projects.csv")
 
 
-@post(NAVIGATION.path)
+@post(NAVIGATION.path, opt={"open_view": True})
 async def create_project(
     request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
 ) -> Template:
@@ -131,7 +131,6 @@ async def change_project(
     services: NamedDependency[Services],
 ) -> Template | Redirect:
     """Change a project's settings."""
-    viewer.require_change()
     project = await _project(services, viewer, project_id)
     if is_outdated(await form_values(request), _values(project)):
         return await _project_page(request, services, project, was_changed=True)
@@ -154,7 +153,6 @@ async def rotate_webhook_secret(
     services: NamedDependency[Services],
 ) -> Template:
     """Make a new secret for a project's webhooks, and show it, this once."""
-    viewer.require_change()
     project = await _project(services, viewer, project_id)
     made = await new_webhook_secret(services, project.project_id)
     return _secret(request, project, made.webhook_secret)

@@ -16,7 +16,7 @@ from msgspec import UNSET, Struct
 from api.dashboard.csv_files import CSV, csv_text
 from api.dashboard.forms import FieldKinds, filters_of, form_of, form_values
 from api.dashboard.navigation import ADMINS, NavigationEntry
-from api.dashboard.provider_owners import asked_owner, changeable_owner, owner_choices, visible_owner
+from api.dashboard.provider_owners import asked_owner, owner_choices, visible_owner
 from api.dashboard.rendering import download, page, see
 from api.dashboard.viewer import Viewer
 from api.native.credentials import CredentialChangeBody, NewCredentialBody
@@ -116,7 +116,7 @@ async def add_provider(
 ) -> Template | Redirect:
     """Configure a provider."""
     values = await form_values(request)
-    owner = await changeable_owner(services, viewer, values.get("owner", ""))
+    owner = await visible_owner(services, viewer, values.get("owner", ""))
     try:
         body = await form_of(request, NewProviderBody, _NEW_FIELDS)
         added = await services.provider_settings.add(owner, body.provider(), body.api_key)
@@ -146,7 +146,7 @@ async def change_provider(
     services: NamedDependency[Services],
 ) -> Template | Redirect:
     """Change a provider's address, key or list of models."""
-    owner = await changeable_owner(services, viewer, owner)
+    owner = await visible_owner(services, viewer, owner)
     try:
         body = await form_of(request, ProviderChangeBody, _FIELDS)
         await services.provider_settings.change(
@@ -170,7 +170,7 @@ async def remove_provider(
     services: NamedDependency[Services],
 ) -> Redirect:
     """Remove a provider. Its costs stay in the log."""
-    owner = await changeable_owner(services, viewer, owner)
+    owner = await visible_owner(services, viewer, owner)
     await services.provider_settings.remove(owner, id_in_path(provider))
     return see(NAVIGATION.path, {"owner": owner})
 
@@ -184,7 +184,7 @@ async def add_credential(
     services: NamedDependency[Services],
 ) -> Template | Redirect:
     """Add a further credential."""
-    owner = await changeable_owner(services, viewer, owner)
+    owner = await visible_owner(services, viewer, owner)
     try:
         body = await form_of(request, NewCredentialBody)
         await services.credential_admin.add(owner, id_in_path(provider), body.name, body.api_key, body.weight)
@@ -203,7 +203,7 @@ async def change_credential(
     services: NamedDependency[Services],
 ) -> Template | Redirect:
     """Change a credential's weight, or replace its key."""
-    owner = await changeable_owner(services, viewer, owner)
+    owner = await visible_owner(services, viewer, owner)
     try:
         body = await form_of(request, CredentialChangeBody)
         await services.credential_admin.change(
@@ -228,7 +228,7 @@ async def remove_credential(
     services: NamedDependency[Services],
 ) -> Template | Redirect:
     """Remove a further credential."""
-    owner = await changeable_owner(services, viewer, owner)
+    owner = await visible_owner(services, viewer, owner)
     try:
         await services.credential_admin.remove(owner, id_in_path(provider), id_in_path(name))
     except InvalidRequest as error:

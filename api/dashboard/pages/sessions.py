@@ -43,14 +43,13 @@ async def save_sessions(request: HttpRequest, viewer: NamedDependency[Viewer]) -
 @post(f"{SESSIONS_PATH}/end")
 async def end_session(request: HttpRequest, viewer: NamedDependency[Viewer]) -> Redirect:
     """End a session."""
-    viewer.require_change()
     ended = (await form_of(request, EndedSession)).session_id
     if not await sign_ins_of(request).end(viewer, ended):
         raise NotFound("there is no such session: it has ended")
     return see(SIGN_IN_PATH if ended == viewer.session_id else SESSIONS_PATH)
 
 
-@post("/sign-out")
+@post("/sign-out", opt={"open_view": True})
 async def sign_out(request: HttpRequest, viewer: NamedDependency[Viewer]) -> Redirect:
     """End the viewer's own session."""
     if viewer.session_id is not None:
