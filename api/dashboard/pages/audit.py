@@ -202,7 +202,7 @@ def _pretty(data: bytes) -> str:
 def _csv_row(event: RawEvent) -> Sequence[Any]:
     return (
         event.position,
-        event.at.isoformat(),
+        event.at,
         event.type,
         event.stream,
         event.version,

@@ -200,7 +200,7 @@ def _hold_row(one: Hold) -> Sequence[Any]:
         one.model,
         one.provider,
         one.held,
-        one.admitted_at.isoformat(),
+        one.admitted_at,
         "yes" if one.is_claimed else "no",
     )
 
@@ -223,13 +223,13 @@ def _use(use: Use | None) -> tuple[int | None, int | None]:
 
 def _refusal_row(one: Refused) -> Sequence[Any]:
     return (
-        one.day.isoformat(),
+        one.day,
         one.project_id,
         one.key_id,
         one.key_name,
         one.window,
         one.requests,
-        one.last_at.isoformat(),
+        one.last_at,
         one.last_request_id,
         one.limit,
         one.taken,

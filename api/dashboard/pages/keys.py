@@ -101,9 +101,9 @@ async def save_keys(
             plain_dollars(one.settings.monthly_budget_nano_usd),
             plain_dollars(balances[one.key_id]["day"].spent_nano_usd),
             plain_dollars(balances[one.key_id]["month"].spent_nano_usd),
-            one.created_at.isoformat(),
-            one.last_used_at.isoformat() if one.last_used_at else None,
-            one.revoked_at.isoformat() if one.revoked_at else None,
+            one.created_at,
+            one.last_used_at,
+            one.revoked_at,
         )
         for one in found
     ]

@@ -76,7 +76,7 @@ async def save_projects(
         (
             project.project_id,
             project.name,
-            project.created_at.isoformat(),
+            project.created_at,
             plain_dollars(project.daily_budget_nano_usd),
             plain_dollars(project.monthly_budget_nano_usd),
             plain_dollars(balances["month"].spent_nano_usd),

@@ -97,13 +97,13 @@ async def save_health(
             one.credential,
             one.state,
             one.reason,
-            one.since.isoformat() if one.since else None,
+            one.since,
             one.calls,
             one.failures,
             one.latency_ms.p50,
             one.latency_ms.p95,
             one.last_errors[0].code if one.last_errors else None,
-            one.last_errors[0].at.isoformat() if one.last_errors else None,
+            one.last_errors[0].at if one.last_errors else None,
         )
         for one in await _health(services, viewer, owner)
     ]

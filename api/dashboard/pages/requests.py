@@ -187,7 +187,7 @@ def _address(path: str, asked: RequestsPage, **changed: str | None) -> str:
 def _csv_row(one: RequestView) -> tuple[Any, ...]:
     return (
         one.request_id,
-        one.at.isoformat(),
+        one.at,
         one.project_id,
         one.key_id,
         one.operation,

@@ -34,7 +34,7 @@ async def show_sessions(request: HttpRequest, viewer: NamedDependency[Viewer]) -
 async def save_sessions(request: HttpRequest, viewer: NamedDependency[Viewer]) -> Response[bytes]:
     """The list as CSV."""
     rows = [
-        (one.key_id or "operator", one.client, one.opened_at.isoformat(), one.expires_at.isoformat())
+        (one.key_id or "operator", one.client, one.opened_at, one.expires_at)
         for one in await sign_ins_of(request).every(viewer)
     ]
     return download(csv_text(("key", "browser", "since", "until"), rows), media_type=CSV, file_name="sessions.csv")

@@ -10,7 +10,6 @@ from litestar.di import NamedDependency
 from litestar.response import Template
 from msgspec import Struct
 
-from api.dashboard.amounts import plain
 from api.dashboard.charts import Chart
 from api.dashboard.csv_files import CSV, csv_text
 from api.dashboard.forms import filters_of
@@ -199,7 +198,7 @@ def _csv_name(column: Column) -> str:
 
 
 def _csv_value(column: Column, value: Any) -> Any:
-    return plain(to_usd(value)) if column.unit == "usd" and value is not None else value
+    return to_usd(value) if column.unit == "usd" and value is not None else value
 
 
 def _csv_group(value: Any) -> str:
