@@ -1,6 +1,6 @@
 """`/usage`: usage, costs, and what remains of the budgets. Includes every answer that was already sent."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 from litestar import get
@@ -17,14 +17,11 @@ from api.overview import Overview, overview_of
 from api.report_scope import MAX_DAYS, asked_window, visible_key, visible_scope
 from api.requests import HttpRequest, id_in_path
 from api.services import Services
-from domain.budget import PERIODS, day_of
-from domain.budget import Scope as BudgetScope
-from domain.money import NanoUsd
-from infra.database import Pool
+from domain.budget import day_of
 from infra.snapshot import snapshot
 from projections import keys
 from projections.attributes import METADATA_PREFIX
-from projections.budgets import BudgetStatus, balance_of, status
+from projections.budgets import BudgetStatus, balances_of, status
 from projections.freshness import wait_until_folded
 from projections.reports.costs import CostReport, cost_report
 from projections.reports.holds import Holds, holds
@@ -180,16 +177,21 @@ async def get_budget(
     if key_id != caller.key_id:
         settings = (await services.accounts.key(project_id, id_in_path(key_id))).settings
     await wait_until_folded(pool, "budgets", project_id=project_id)
-    key_limits = (settings.daily_budget_nano_usd, settings.monthly_budget_nano_usd)
-    key_windows = await _windows(pool, "key", key_id, today, key_limits)
+    of_key = (await balances_of(pool, "key", [key_id], today))[key_id]
     project = await keys.project(pool, project_id)
     assert project is not None, "a key has a project"
-    project_limits = (project.daily_budget_nano_usd, project.monthly_budget_nano_usd)
-    shared = await _windows(pool, "project", project_id, today, project_limits)
-    installation_limits = (project.installation_daily_budget_nano_usd, None)
-    installation = await _windows(pool, "project", project_id, today, installation_limits)
-    windows = ProjectWindowsOut(daily=shared.daily, monthly=shared.monthly, installation_daily=installation.daily)
-    return Success(data=BudgetOut(daily=key_windows.daily, monthly=key_windows.monthly, project=windows))
+    shared = (await balances_of(pool, "project", [project_id], today))[project_id]
+    return Success(
+        data=BudgetOut(
+            daily=status(settings.daily_budget_nano_usd, of_key["day"], "day", today),
+            monthly=status(settings.monthly_budget_nano_usd, of_key["month"], "month", today),
+            project=ProjectWindowsOut(
+                daily=status(project.daily_budget_nano_usd, shared["day"], "day", today),
+                monthly=status(project.monthly_budget_nano_usd, shared["month"], "month", today),
+                installation_daily=status(project.installation_daily_budget_nano_usd, shared["day"], "day", today),
+            ),
+        )
+    )
 
 
 @get(
@@ -239,16 +241,6 @@ async def get_refusals(
 
 
 HANDLERS = (get_usage, get_costs, get_report, get_overview, get_budget, get_holds, get_limits, get_refusals)
-
-
-async def _windows(
-    pool: Pool, scope: BudgetScope, scope_id: str, today: date, limits: tuple[NanoUsd | None, NanoUsd | None]
-) -> BudgetWindowsOut:
-    daily, monthly = [
-        status(limit, await balance_of(pool, scope, scope_id, period, today), period, today)
-        for period, limit in zip(PERIODS, limits, strict=True)
-    ]
-    return BudgetWindowsOut(daily=daily, monthly=monthly)
 
 
 def asked_groups(text: str) -> tuple[str, ...]:
