@@ -36,6 +36,7 @@ from projections.attributes import KEPT, METADATA_PREFIX
 from projections.reports.figures import Durations
 from projections.reports.scope import Window
 from projections.reports.tables import (
+    of_scope,
     usage_attribute_values,
     usage_attributes,
     usage_daily,
@@ -153,7 +154,7 @@ def source_of_said(scope: Scope, window: Window, said: str, groups: Sequence[str
 
 def _daily(scope: Scope, window: Window, groups: Sequence[str]) -> Source:
     table = usage_daily.c
-    conditions = [table.day.between(window.first, window.last), *_of_scope(usage_daily, scope)]
+    conditions = [table.day.between(window.first, window.last), *of_scope(usage_daily, scope)]
     names = {"key": "key_id", "project": "project_id"}
     return Source(usage_daily, tuple(conditions), tuple(table[names.get(group, group)] for group in groups))
 
@@ -184,18 +185,9 @@ def _attributes(scope: Scope, window: Window, groups: Sequence[str], said: str) 
         usage_attribute_values,
         and_(v.project_id == a.project_id, v.name == a.name, v.day == a.day, v.number == a.number),
     )
-    conditions = [a.name == said, a.day.between(window.first, window.last), *_of_scope(usage_attributes, scope)]
+    conditions = [a.name == said, a.day.between(window.first, window.last), *of_scope(usage_attributes, scope)]
     columns = {said: v.value, "key": a.key_id, "project": a.project_id, "day": a.day}
     return Source(joined, tuple(conditions), tuple(columns[group] for group in groups), sums=KEPT)
-
-
-def _of_scope(table: Any, scope: Scope) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = []
-    if scope.project_id is not None:
-        conditions.append(table.c.project_id == scope.project_id)
-    if scope.key_id is not None:
-        conditions.append(table.c.key_id == scope.key_id)
-    return conditions
 
 
 def narrowed(source: Source, wanted: Sequence[Group]) -> Source:
