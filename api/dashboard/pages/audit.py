@@ -16,7 +16,7 @@ from api.dashboard.csv_files import CSV, csv_text
 from api.dashboard.forms import filters_of, form_of
 from api.dashboard.navigation import ADMINS, NavigationEntry
 from api.dashboard.project_choices import projects_to_choose
-from api.dashboard.rendering import PAGE_HEADERS, download, page, see
+from api.dashboard.rendering import download, download_in_pieces, page, see
 from api.dashboard.viewer import Viewer
 from api.requests import HttpRequest, in_utc
 from api.services import Services
@@ -115,8 +115,7 @@ async def export_audit(
     viewer.require_sign_in()
     selection = _selection(viewer, filters_of(request, AuditPage))
     lines = services.exports.lines(selection, after=0, head=await services.log.head())
-    headers = {**PAGE_HEADERS, "content-disposition": 'attachment; filename="events.jsonl"'}
-    return Stream(lines, media_type="application/jsonl", headers=headers)
+    return download_in_pieces(lines, media_type="application/jsonl", file_name="events.jsonl")
 
 
 @get(f"{NAVIGATION.path}/verifications")

@@ -23,7 +23,6 @@ from api.services import Services
 from api.vendors.paths import HOME_PATH
 from projections.freshness import wait_until_folded
 from projections.reports.money import caps
-from projections.reports.sources import MAX_HOURLY_DAYS
 from projections.reports.usage import usage_over_time
 
 NAVIGATION = NavigationEntry(path=HOME_PATH, label="Overview")
@@ -62,7 +61,7 @@ async def show_overview(
     }
     if "hx-request" in request.headers:
         return page(request, "overview_live.html", title="Overview", **live)
-    time = "hour" if window.days <= min(_HOURLY_DAYS, MAX_HOURLY_DAYS) else "day"
+    time = "hour" if window.days <= _HOURLY_DAYS else "day"
     lines = await usage_over_time(services.pool, scope, window, time)
     charts = [
         chart_over_time(lines, METRICS[name], time, window, f"{METRICS[name].label} by {time}")

@@ -59,7 +59,7 @@ async def show_request(
         targets=targets_of(events),
         charges=charges_of(events),
         refusal=next((one.event for one in events if isinstance(one.event, RequestRejected)), None),
-        events=[(stored, _pretty(stored)) for stored in events],
+        events=[(stored, _json(stored.event)) for stored in events],
         answer=await _answer(services, viewer, found, events),
         metadata=_json(found.metadata) if found.metadata else None,
     )
@@ -83,10 +83,6 @@ async def _answer(
         with suppress(msgspec.DecodeError):
             text = msgspec.json.format(body, indent=2).decode(errors="replace")
     return Answer(text=text, size=len(body), is_cut=is_cut)
-
-
-def _pretty(stored: StoredEvent) -> str:
-    return _json(stored.event)
 
 
 def _json(value: Any) -> str:
