@@ -9,7 +9,6 @@ from litestar.params import FromPath
 from litestar.response import Redirect, Template
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from api.accounts import DEFAULT_INSTALLATION_DAILY_BUDGET
 from api.dashboard.csv_files import CSV, MAX_ROWS_AT_ONCE, csv_text
 from api.dashboard.figures import plain_dollars
 from api.dashboard.forms import FieldKinds, filters_of, form_of, form_values, is_outdated, mark_of
@@ -21,13 +20,13 @@ from api.native.projects import (
     OperatorsProjectChangeBody,
     ProviderKey,
     changed_project,
+    new_project,
     new_webhook_secret,
 )
 from api.requests import HttpRequest, id_in_path
 from api.services import Services
 from domain.budget import Period, day_of
 from domain.errors import InvalidRequest, NotFound
-from domain.routing import ANTHROPIC, OPENAI
 from projections import keys
 from projections.budgets import Balance, balances_of
 from projections.keys import ProjectRecord
@@ -96,12 +95,7 @@ async def create_project(
         body = await form_of(request, NewProjectBody)
     except InvalidRequest as error:
         return await _list_page(request, services, ProjectsPage(), await form_values(request), error)
-    given = {OPENAI: body.openai_key, ANTHROPIC: body.anthropic_key}
-    created = await services.accounts.create_project(
-        body.name,
-        {name: key for name, key in given.items() if key},
-        installation_daily_budget_nano_usd=None if viewer.may_change else DEFAULT_INSTALLATION_DAILY_BUDGET,
-    )
+    created = await new_project(services, body, is_operator=viewer.may_change)
     return page(
         request,
         "secret.html",

@@ -13,15 +13,13 @@ from msgspec import Struct
 
 from api.dashboard.rendering import page
 from api.dashboard.viewer import Viewer
-from api.requests import HttpRequest, id_in_path
+from api.requests import HttpRequest
 from api.services import Services
-from api.stored_answers import stored_answer
-from domain.errors import NotFound
-from domain.events import RequestRejected, StoredEvent, request_stream
-from projections.freshness import wait_until_folded
+from api.stored_answers import request_with_events, stored_answer
+from domain.events import RequestRejected, StoredEvent
 from projections.reports.charges import charges_of
 from projections.reports.labels import labels_of
-from projections.reports.requests import RequestView, get_request
+from projections.reports.requests import RequestView
 from projections.request_attempts import attempts_of, targets_of
 
 MAX_SHOWN_ANSWER_BYTES = 64 * 1024
@@ -43,12 +41,7 @@ async def show_request(
     services: NamedDependency[Services],
 ) -> Template:
     """Show a request of what the viewer may see."""
-    scope = viewer.scope()
-    await wait_until_folded(services.pool, "requests", project_id=scope.project_id)
-    found = await get_request(services.pool, scope, id_in_path(request_id))
-    if found is None:
-        raise NotFound("there is no such request")
-    events = await services.log.read_stream(request_stream(request_id))
+    found, events = await request_with_events(services, viewer.scope(), request_id)
     return page(
         request,
         "request.html",
