@@ -1,4 +1,4 @@
-"""Litestar's guard of every page that is not public: who looks, and that a form is one of ours.
+"""Litestar's guard for every page that is not public. It finds the viewer and checks that our own page sent the form.
 
 A form counts only if this gateway's own page sent it: by the browser's word (`Origin`, `Sec-Fetch-Site`), by the token
 that the page had, and by the cookie, which no other site's page can send (`SameSite=Strict`).
@@ -55,7 +55,7 @@ async def requires_viewer(connection: ASGIConnection[Any, Any, Any, Any], handle
 
 
 async def find_viewer(request: HttpRequest, *, known: Viewer | None = None) -> Viewer:
-    """Who looks. Raises as `requires_viewer`."""
+    """Return the viewer. Raises as `requires_viewer`."""
     return await sign_ins_of(request).viewer(token_of(request), peer_of(request), known=known)
 
 

@@ -12,7 +12,9 @@ from api.dashboard.amounts import plain
 
 CSV = "text/csv"
 MAX_ROWS_AT_ONCE = 2_000
-"""Of a table that is written at once, while nobody else is served. A longer one is sent in pieces."""
+"""The most rows of a table that is written in one piece, because nobody else is served meanwhile. A longer table is
+sent in pieces.
+"""
 _FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """The last four are the same signs in full width, which spreadsheets take for them."""
 _CONTROL_STARTS = ("\t", "\r", "\n")

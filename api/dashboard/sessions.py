@@ -156,5 +156,5 @@ def _share(viewer: Viewer) -> Mapping[str, str | None]:
 
 
 def _hash(token: str) -> bytes:
-    """A token has 256 random bits: nobody finds another text with its hash, and none is needed to slow him down."""
+    """Hash a token. Plain SHA-256 is enough: a token has 256 random bits, so nobody can guess it."""
     return sha256(token.encode()).digest()

@@ -135,7 +135,7 @@ def _selected() -> Select[Any]:
 
 
 def _conditions(wanted: Search) -> list[ColumnElement[bool]]:
-    """What the filter says, of what it says."""
+    """Return the conditions for the filters that are set."""
     equal = {
         _c.model: wanted.model,
         _c.provider: wanted.provider,
@@ -167,7 +167,7 @@ def _conditions(wanted: Search) -> list[ColumnElement[bool]]:
 
 
 def _id_at(at: datetime | None, later: timedelta) -> str | None:
-    """The first id of a time, which the index has beside it: the rows of other days are not read."""
+    """Return the first id of a time. Ids sort by time, so the index skips the rows of other days."""
     if at is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""The events of the log, newest first, as they are stored; an export of them; verifications, and how far they are."""
+"""The audit page lists the log's events, exports them, and shows verifications with their progress."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
