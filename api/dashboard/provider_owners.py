@@ -9,7 +9,7 @@ from domain.errors import NotFound
 from domain.events import INSTALLATION
 
 
-async def asked_owner(services: Services, viewer: Viewer, asked: str | None) -> str:
+async def requested_owner(services: Services, viewer: Viewer, asked: str | None) -> str:
     """The owner that a page is asked for; without one the viewer's project, or the installation.
 
     Raises:
@@ -21,7 +21,7 @@ async def asked_owner(services: Services, viewer: Viewer, asked: str | None) -> 
 
 
 async def visible_owner(services: Services, viewer: Viewer, owner: str) -> str:
-    """An owner whose providers the viewer may see. Raises as `asked_owner`."""
+    """An owner whose providers the viewer may see. Raises as `requested_owner`."""
     viewer.require_role(*ADMINS)
     if viewer.project_id is not None:
         if owner != viewer.project_id:

@@ -7,7 +7,7 @@ from msgspec.structs import asdict
 
 from api.dashboard.project_choices import projects_to_choose
 from api.dashboard.viewer import Viewer
-from api.report_scope import asked_window
+from api.report_scope import parse_window
 from api.services import Services
 from domain.errors import InvalidRequest
 from infra.database import Pool
@@ -48,7 +48,7 @@ class ReportFilters(Struct, frozen=True, kw_only=True, rename={"first": "from", 
         days = None if self.first or self.last else int(self.range or DEFAULT_RANGE)
         if days == 0:
             raise InvalidRequest("`range`: it is at least one day", field="range")
-        return asked_window(days, self.first, self.last)
+        return parse_window(days, self.first, self.last)
 
     def query(self) -> dict[str, str]:
         """Return the filters that are set, by their names in a URL."""
@@ -56,7 +56,7 @@ class ReportFilters(Struct, frozen=True, kw_only=True, rename={"first": "from", 
         return {names.get(name, name): str(value) for name, value in asdict(self).items() if value is not None}
 
 
-async def scope_asked(services: Services, viewer: Viewer, asked: ReportFilters) -> Scope:
+async def filtered_scope(services: Services, viewer: Viewer, asked: ReportFilters) -> Scope:
     """Return the requested scope, limited to what the viewer may see. A key's project is looked up, because reports are
     faster with both ids.
     """

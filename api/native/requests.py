@@ -15,7 +15,7 @@ from api.guards import requires_key, requires_key_or_operator
 from api.native.envelope import Success
 from api.native.openapi import KEY_OR_MASTER_KEY
 from api.native.validation import declared_query
-from api.report_scope import DOLLARS_PATTERN, METADATA_PATTERN, asked_dollars, asked_metadata, visible_scope
+from api.report_scope import DOLLARS_PATTERN, METADATA_PATTERN, parse_dollars, parse_metadata, visible_scope
 from api.requests import HttpRequest, in_utc
 from api.services import Services
 from api.stored_answers import request_with_events, stored_answer
@@ -118,9 +118,9 @@ async def list_requests(
             error_code=wanted.error_code,
             since=moment_of(wanted.since, "since"),
             until=moment_of(wanted.until, "until"),
-            min_cost_nano_usd=asked_dollars(wanted.min_cost, "minCost"),
+            min_cost_nano_usd=parse_dollars(wanted.min_cost, "minCost"),
             min_latency_ms=wanted.min_latency_ms,
-            metadata=asked_metadata(wanted.metadata),
+            metadata=parse_metadata(wanted.metadata),
             before=wanted.before,
             after=wanted.after,
             limit=wanted.limit,

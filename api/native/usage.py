@@ -14,7 +14,7 @@ from api.native.envelope import Success
 from api.native.openapi import KEY_OR_MASTER_KEY
 from api.native.validation import declared_query
 from api.overview import Overview, overview_of
-from api.report_scope import MAX_DAYS, asked_window, visible_key, visible_scope
+from api.report_scope import MAX_DAYS, parse_window, visible_key, visible_scope
 from api.requests import HttpRequest, id_in_path
 from api.services import Services
 from domain.budget import day_of
@@ -121,7 +121,7 @@ async def get_costs(
     """Show costs by model, provider, key, project, day, hour, operation, session, agent, client or a name in the
     metadata, or by two of them with a comma in between.
     """
-    groups = asked_groups(period.group_by)
+    groups = parse_groups(period.group_by)
     scope, window = await _asked(request, services, period, *FOLDED_FOR_GROUPS)
     async with snapshot(services.pool) as pool:
         return Success(data=await cost_report(pool, scope, window, groups))
@@ -139,7 +139,7 @@ async def get_report(
     request: HttpRequest, period: NamedDependency[CostsQuery], services: NamedDependency[Services]
 ) -> Success[UsageReport]:
     """Show all figures of each group, with those of the days before: requests, tokens, money, durations, errors."""
-    groups = asked_groups(period.group_by)
+    groups = parse_groups(period.group_by)
     scope, window = await _asked(request, services, period, *FOLDED_FOR_GROUPS)
     async with snapshot(services.pool) as pool:
         return Success(data=await usage_report(pool, scope, window, groups))
@@ -243,7 +243,7 @@ async def get_refusals(
 HANDLERS = (get_usage, get_costs, get_report, get_overview, get_budget, get_holds, get_limits, get_refusals)
 
 
-def asked_groups(text: str) -> tuple[str, ...]:
+def parse_groups(text: str) -> tuple[str, ...]:
     """Read one group, or two with a comma in between.
 
     Raises:
@@ -267,6 +267,6 @@ async def _asked(
 ) -> tuple[Scope, Window]:
     """What the request asks for and may see, as soon as these projections have it."""
     scope = _scope(request, query)
-    window = asked_window(query.days, query.first, query.last)
+    window = parse_window(query.days, query.first, query.last)
     await wait_until_folded(services.pool, *projections, project_id=scope.project_id)
     return scope, window

@@ -60,7 +60,7 @@ class AuditPage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Events before this position."""
 
 
-class AskedRun(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class VerificationForm(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which verification is asked for."""
 
     kind: AuditKind
@@ -74,7 +74,7 @@ async def show_audit(
     viewer.require_role(*ADMINS)
     viewer.require_sign_in()
     asked = filters_of(request, AuditPage)
-    found = await _found(services, viewer, asked, SHOWN + 1)
+    found = await _matching_events(services, viewer, asked, SHOWN + 1)
     events = found[:SHOWN]
     return page(
         request,
@@ -102,7 +102,7 @@ async def save_audit(
     """The list as CSV, at most `MAX_SAVED` events."""
     viewer.require_role(*ADMINS)
     viewer.require_sign_in()
-    rows = map(_csv_row, await _found(services, viewer, filters_of(request, AuditPage), MAX_SAVED))
+    rows = map(_csv_row, await _matching_events(services, viewer, filters_of(request, AuditPage), MAX_SAVED))
     return download(csv_text(_CSV_HEADER, rows), media_type=CSV, file_name="events.csv")
 
 
@@ -130,19 +130,19 @@ async def show_runs(
 
 
 @post(f"{NAVIGATION.path}/verifications")
-async def ask_for_run(
+async def request_verification(
     request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
 ) -> Redirect:
     """Ask for a verification."""
     viewer.require_role("operator")
-    await ask_run(services.pool, (await form_of(request, AskedRun)).kind, new_id("run"))
+    await ask_run(services.pool, (await form_of(request, VerificationForm)).kind, new_id("run"))
     return see(NAVIGATION.path)
 
 
-HANDLERS = (show_audit, save_audit, export_audit, show_runs, ask_for_run)
+HANDLERS = (show_audit, save_audit, export_audit, show_runs, request_verification)
 
 
-async def _found(services: Services, viewer: Viewer, asked: AuditPage, limit: int) -> list[RawEvent]:
+async def _matching_events(services: Services, viewer: Viewer, asked: AuditPage, limit: int) -> list[RawEvent]:
     before = int(asked.before) if asked.before is not None else NEWEST
     return await selected_raw_events(services.pool, _selection(viewer, asked), after=0, before=before, limit=limit)
 

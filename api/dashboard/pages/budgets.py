@@ -16,7 +16,7 @@ from api.dashboard.forms import filters_of
 from api.dashboard.lateness import lateness
 from api.dashboard.navigation import NavigationEntry
 from api.dashboard.rendering import download, page
-from api.dashboard.report_filters import ReportFilters, choices, scope_asked
+from api.dashboard.report_filters import ReportFilters, choices, filtered_scope
 from api.dashboard.viewer import Viewer
 from api.requests import HttpRequest
 from api.services import Services
@@ -101,7 +101,7 @@ async def show_budgets(
     While the page is open, its script asks again for what changes by the second: for that piece alone.
     """
     asked = filters_of(request, ReportFilters)
-    scope, window, now = await scope_asked(services, viewer, asked), asked.window(), datetime.now(UTC)
+    scope, window, now = await filtered_scope(services, viewer, asked), asked.window(), datetime.now(UTC)
     query = urlencode(asked.query())
     live: dict[str, Any] = {
         "caps": await caps(services.pool, scope, now, most=SHOWN),
@@ -134,7 +134,7 @@ async def save_holds(
     request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
 ) -> Response[bytes]:
     """The attempts in flight as CSV, at most `MAX_SAVED`."""
-    scope = await scope_asked(services, viewer, filters_of(request, ReportFilters))
+    scope = await filtered_scope(services, viewer, filters_of(request, ReportFilters))
     found = await holds(services.pool, scope, datetime.now(UTC), most=MAX_SAVED)
     return _saved("holds.csv", _HOLDS_HEADER, map(_hold_row, found.holds))
 
@@ -144,7 +144,7 @@ async def save_limits(
     request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
 ) -> Response[bytes]:
     """The keys whose limits are in use as CSV."""
-    scope = await scope_asked(services, viewer, filters_of(request, ReportFilters))
+    scope = await filtered_scope(services, viewer, filters_of(request, ReportFilters))
     found = await limits_in_use(services.pool, scope, datetime.now(UTC), most=MAX_SAVED)
     return _saved("limits.csv", _LIMITS_HEADER, map(_limit_row, found))
 
@@ -155,7 +155,7 @@ async def save_refusals(
 ) -> Response[bytes]:
     """The refusals as CSV, a line for each day, key and window, at most `MAX_SAVED`."""
     asked = filters_of(request, ReportFilters)
-    scope = await scope_asked(services, viewer, asked)
+    scope = await filtered_scope(services, viewer, asked)
     await wait_until_folded(services.pool, "refusals", project_id=scope.project_id)
     found = await refusal_report(services.pool, scope, asked.window(), most=MAX_SAVED)
     return _saved("refusals.csv", _REFUSALS_HEADER, map(_refusal_row, found.last))

@@ -13,7 +13,7 @@ from api.dashboard.forms import filters_of
 from api.dashboard.lateness import lateness
 from api.dashboard.navigation import NavigationEntry
 from api.dashboard.rendering import download, page
-from api.dashboard.report_filters import ReportFilters, choices, scope_asked
+from api.dashboard.report_filters import ReportFilters, choices, filtered_scope
 from api.dashboard.usage_charts import chart_over_time
 from api.dashboard.usage_metrics import METRICS
 from api.dashboard.viewer import Viewer
@@ -51,7 +51,7 @@ async def show_overview(
     While it is open, its script asks for the figures again: for that piece alone.
     """
     asked = filters_of(request, ReportFilters)
-    scope, window = await scope_asked(services, viewer, asked), asked.window()
+    scope, window = await filtered_scope(services, viewer, asked), asked.window()
     live: dict[str, Any] = {
         "overview": await overview_of(services, scope, window),
         "late": await lateness(services.pool, scope, *_FOLDED),
@@ -82,7 +82,7 @@ async def save_caps(
     request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
 ) -> Response[bytes]:
     """Every cap as CSV, at most `MAX_ROWS_AT_ONCE`."""
-    scope = await scope_asked(services, viewer, filters_of(request, ReportFilters))
+    scope = await filtered_scope(services, viewer, filters_of(request, ReportFilters))
     await wait_until_folded(services.pool, "budgets", project_id=scope.project_id)
     rows = [
         (

@@ -16,7 +16,7 @@ from msgspec import UNSET, Struct
 from api.dashboard.csv_files import CSV, csv_text
 from api.dashboard.forms import FieldKinds, filters_of, form_of, form_values
 from api.dashboard.navigation import ADMINS, NavigationEntry
-from api.dashboard.provider_owners import asked_owner, owner_choices, visible_owner
+from api.dashboard.provider_owners import owner_choices, requested_owner, visible_owner
 from api.dashboard.rendering import download, page, see
 from api.dashboard.viewer import Viewer
 from api.native.credentials import CredentialChangeBody, NewCredentialBody
@@ -63,7 +63,7 @@ async def show_providers(
     request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
 ) -> Template:
     """List the providers of an owner, with their credentials."""
-    owner = await asked_owner(services, viewer, filters_of(request, ProvidersPage).owner)
+    owner = await requested_owner(services, viewer, filters_of(request, ProvidersPage).owner)
     return await _list(request, services, viewer, owner, {}, None)
 
 
@@ -72,7 +72,7 @@ async def show_health(
     request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
 ) -> Template:
     """Show how providers answer: a page of its own, and a piece of the other. It waits for what the workers tell."""
-    owner = await asked_owner(services, viewer, filters_of(request, ProvidersPage).owner)
+    owner = await requested_owner(services, viewer, filters_of(request, ProvidersPage).owner)
     return page(
         request,
         "provider_health.html",
@@ -88,7 +88,7 @@ async def save_health(
     request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
 ) -> Response[bytes]:
     """The same as CSV."""
-    owner = await asked_owner(services, viewer, filters_of(request, ProvidersPage).owner)
+    owner = await requested_owner(services, viewer, filters_of(request, ProvidersPage).owner)
     rows = [
         (
             one.provider,

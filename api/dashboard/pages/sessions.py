@@ -26,7 +26,7 @@ class EndedSession(Struct, frozen=True, rename="camel", forbid_unknown_fields=Tr
 @get(SESSIONS_PATH)
 async def show_sessions(request: HttpRequest, viewer: NamedDependency[Viewer]) -> Template:
     """List the open sessions that the viewer may see."""
-    sessions = await sign_ins_of(request).every(viewer)
+    sessions = await sign_ins_of(request).list_open(viewer)
     return page(request, "sessions.html", title="Sessions", sessions=sessions)
 
 
@@ -35,7 +35,7 @@ async def save_sessions(request: HttpRequest, viewer: NamedDependency[Viewer]) -
     """The list as CSV."""
     rows = [
         (one.key_id or "operator", one.client, one.opened_at, one.expires_at)
-        for one in await sign_ins_of(request).every(viewer)
+        for one in await sign_ins_of(request).list_open(viewer)
     ]
     return download(csv_text(("key", "browser", "since", "until"), rows), media_type=CSV, file_name="sessions.csv")
 

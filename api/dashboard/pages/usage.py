@@ -15,7 +15,7 @@ from api.dashboard.csv_files import CSV, csv_text
 from api.dashboard.forms import filters_of
 from api.dashboard.navigation import NavigationEntry
 from api.dashboard.rendering import download, page
-from api.dashboard.report_filters import ReportFilters, Text, choices, scope_asked
+from api.dashboard.report_filters import ReportFilters, Text, choices, filtered_scope
 from api.dashboard.usage_charts import MAX_SERIES, chart_by_group, chart_over_time, shown_value
 from api.dashboard.usage_metrics import DEFAULT_METRIC, METRICS, Column
 from api.dashboard.viewer import Viewer
@@ -137,7 +137,7 @@ async def _asked(request: HttpRequest, viewer: Viewer, services: Services) -> tu
     for name, group in (("group", asked.group), ("then", asked.then)):
         if group is not None and not is_group(group):
             raise InvalidRequest(f"`{name}` is {group!r}: usage cannot be grouped by that", field=name)
-    scope, window = await scope_asked(services, viewer, asked), asked.window()
+    scope, window = await filtered_scope(services, viewer, asked), asked.window()
     await wait_until_folded(services.pool, *_FOLDED, project_id=scope.project_id)
     return asked, scope, window
 
