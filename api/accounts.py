@@ -180,7 +180,7 @@ class Accounts:
         return await self.key(record.project_id, record.key_id)
 
     async def revoke_key(self, record: KeyRecord) -> None:
-        """Revoke a key, for good, whatever else has changed of it. Revoking it again changes nothing."""
+        """Revoke a key for good, even if it was changed meanwhile. Revoking it again changes nothing."""
         if record.revoked_at is None:
             version = len(await self._log.read_stream(key_stream(record.key_id)))
             await self._append_to_key(record, version, ApiKeyRevoked(key_id=record.key_id))

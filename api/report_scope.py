@@ -47,7 +47,7 @@ def visible_key(caller: Caller, key_id: str | None) -> str | None:
     return caller.key_id
 
 
-def asked_window(days: int | None, first: str | None, last: str | None) -> Window:
+def parse_window(days: int | None, first: str | None, last: str | None) -> Window:
     """Return the days from `first` to `last` (ISO dates), or so many that end today.
 
     Raises:
@@ -71,7 +71,7 @@ def asked_window(days: int | None, first: str | None, last: str | None) -> Windo
     return window
 
 
-def asked_dollars(text: str | None, field: str) -> NanoUsd | None:
+def parse_dollars(text: str | None, field: str) -> NanoUsd | None:
     """Read an amount of US dollars.
 
     Raises:
@@ -85,7 +85,7 @@ def asked_dollars(text: str | None, field: str) -> NanoUsd | None:
     return from_usd(Decimal(text))
 
 
-def asked_metadata(text: str | None, field: str = "metadata") -> tuple[str, str] | None:
+def parse_metadata(text: str | None) -> tuple[str, str] | None:
     """Read `NAME=VALUE`.
 
     Raises:
@@ -96,7 +96,7 @@ def asked_metadata(text: str | None, field: str = "metadata") -> tuple[str, str]
         return None
     name, equals, value = text.partition("=")
     if not name or not equals or "\x00" in text:
-        raise InvalidRequest(f"`{field}` is {text!r}: it must be NAME=VALUE, such as team=search", field=field)
+        raise InvalidRequest(f"`metadata` is {text!r}: it must be NAME=VALUE, such as team=search", field="metadata")
     return name, value
 
 

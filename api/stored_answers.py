@@ -1,8 +1,10 @@
-"""The answer of a request, if it is stored: in the cache, or for a job that has yet to take it over."""
+"""A request with its events; its answer, if it is stored: in the cache, or for a job that has yet to take it over."""
 
 from collections.abc import Sequence
 
+from api.requests import id_in_path
 from api.services import Services
+from domain.errors import NotFound
 from domain.events import (
     CachedCopy,
     KeptCopy,
@@ -11,6 +13,26 @@ from domain.events import (
     StoredEvent,
     request_stream,
 )
+from projections.freshness import wait_until_folded
+from projections.reports.requests import RequestView, get_request
+from projections.scope import Scope
+
+
+async def request_with_events(
+    services: Services, scope: Scope, request_id: str
+) -> tuple[RequestView, Sequence[StoredEvent]]:
+    """Return a request of a scope, with its events.
+
+    Raises:
+        NotFound: there is none in the scope.
+        Unavailable: the database is away, or the projections are too late.
+
+    """
+    await wait_until_folded(services.pool, "requests", project_id=scope.project_id)
+    found = await get_request(services.pool, scope, id_in_path(request_id))
+    if found is None:
+        raise NotFound("there is no such request here")
+    return found, await services.log.read_stream(request_stream(request_id))
 
 
 async def stored_answer(services: Services, project_id: str, events: Sequence[StoredEvent]) -> bytes | None:

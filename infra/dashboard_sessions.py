@@ -76,7 +76,7 @@ class DashboardSessions:
             row = await self._pool.fetchrow(_LISTED + "WHERE token_hash = $1 AND expires_at > now()", token_hash)
         return SessionRecord(**row) if row is not None else None
 
-    async def every(self, *, project_id: str | None, key_id: str | None) -> list[SessionRecord]:
+    async def list_open(self, *, project_id: str | None, key_id: str | None) -> list[SessionRecord]:
         """Open sessions, newest first, at most `MAX_LISTED`: of a project, of a key; None: of all. Raises as `open`."""
         async with database_errors():
             rows = await self._pool.fetch(

@@ -78,25 +78,6 @@ class Budgets:
             )
 
 
-async def balance_of(pool: Pool, scope: Scope, scope_id: str, period: Period, day: date) -> Balance:
-    """Return the balance of the window that contains `day`, with the holds of the attempts in flight."""
-    start = window_start(day, period)
-    async with database_errors():
-        row = await pool.fetchrow(
-            "SELECT coalesce(sum(spent_nano_usd), 0) AS spent, "
-            "coalesce(sum(assumed_nano_usd), 0) AS assumed, "
-            "(SELECT coalesce(sum(held_nano_usd), 0) FROM held_amounts "
-            " WHERE scope = $5 AND scope_id = $1 AND budget_day >= $3 AND budget_day < $4) AS held "
-            "FROM budget_balances WHERE scope = $5 AND scope_id = $1 AND period = $2 AND starts_on = $3",
-            scope_id,
-            period,
-            start,
-            resets_at(start, period).date(),
-            scope,
-        )
-    return Balance(**{f"{name}_nano_usd": NanoUsd(int(row[name])) for name in ("spent", "assumed", "held")})
-
-
 async def balances_of(
     pool: Pool, scope: Scope, scope_ids: Sequence[str], day: date
 ) -> dict[str, dict[Period, Balance]]:

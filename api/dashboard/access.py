@@ -1,4 +1,4 @@
-"""Litestar's guard of every page that is not public: who looks, and that a form is one of ours.
+"""Litestar's guard for every page that is not public. It finds the viewer and checks that our own page sent the form.
 
 A form counts only if this gateway's own page sent it: by the browser's word (`Origin`, `Sec-Fetch-Site`), by the token
 that the page had, and by the cookie, which no other site's page can send (`SameSite=Strict`).
@@ -29,17 +29,20 @@ _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _NOT_OURS = "this form was not sent by a page of this gateway, or its page is too old: load the page again"
 
 
-async def requires_viewer(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+async def requires_viewer(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
     """Require somebody who is signed in, and of a form that a page of ours sent it.
+
+    In the open view no form is taken but those of handlers with the option `open_view`.
 
     Raises:
         Unauthorized, Unavailable, Overloaded: as `SignIns.viewer`.
-        Forbidden: the form is not ours.
+        Forbidden: the form is not ours, or the view is the open one.
 
     """
     assert isinstance(connection, CountedRequest), "the application's request class"
     viewer = await find_viewer(connection)
-    if connection.method not in _SAFE_METHODS:
+    is_form = connection.method not in _SAFE_METHODS
+    if is_form:
         require_own_page(connection)
         count_bytes(connection, viewer.project_id or INSTALLATION)
         sent = (await form_values(connection)).get(CSRF_FIELD, "")
@@ -47,10 +50,12 @@ async def requires_viewer(connection: ASGIConnection[Any, Any, Any, Any], _: Bas
             raise Forbidden(_NOT_OURS)
         viewer = await find_viewer(connection, known=viewer)  # a body may take long, and a key be revoked meanwhile
     connection.scope["user"] = viewer
+    if is_form and not handler.opt.get("open_view"):
+        viewer.require_change()
 
 
 async def find_viewer(request: HttpRequest, *, known: Viewer | None = None) -> Viewer:
-    """Who looks. Raises as `requires_viewer`."""
+    """Return the viewer. Raises as `requires_viewer`."""
     return await sign_ins_of(request).viewer(token_of(request), peer_of(request), known=known)
 
 

@@ -50,7 +50,7 @@ def assets() -> Mapping[str, Asset]:
 
 
 def address_of(name: str) -> str:
-    """Where a page loads a file from."""
+    """Return the address of a static file."""
     return f"{STATIC_PATH}/{name}?v={assets()[name].version}"
 
 

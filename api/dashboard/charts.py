@@ -17,7 +17,7 @@ class ChartPoint(Struct, frozen=True, kw_only=True):
 
     at: datetime
     label: str
-    """How the table calls it: a day, an hour."""
+    """The day or the hour as the table shows it."""
     values: tuple[Value, ...]
     """One for each series; None: there is none."""
 
@@ -28,7 +28,7 @@ class Chart(Struct, frozen=True, kw_only=True):
     name: str
     """Unique on the page: a part of ids."""
     label: str
-    """What the chart shows, in a sentence, for those who do not see it too."""
+    """A sentence that says what the chart shows, for screen readers."""
     unit: Unit
     kind: ChartKind
     series: tuple[str, ...]

@@ -4,11 +4,17 @@ import csv
 import io
 import re
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from datetime import date
+from decimal import Decimal
 from typing import Any
+
+from api.dashboard.amounts import plain
 
 CSV = "text/csv"
 MAX_ROWS_AT_ONCE = 2_000
-"""Of a table that is written at once, while nobody else is served. A longer one is sent in pieces."""
+"""The most rows of a table that is written in one piece, because nobody else is served meanwhile. A longer table is
+sent in pieces.
+"""
 _FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """The last four are the same signs in full width, which spreadsheets take for them."""
 _CONTROL_STARTS = ("\t", "\r", "\n")
@@ -35,10 +41,19 @@ def _lines(rows: Iterable[Sequence[Any]]) -> str:
 
 
 def _field(value: Any) -> Any:
-    """Texts that begin like a formula get an apostrophe in front (OWASP, CSV injection). Numbers stay numbers."""
-    if value is None:
-        return ""
-    return f"'{value}" if isinstance(value, str) and _is_like_a_formula(value) else value
+    """A value as text: numbers with all their digits, times as ISO 8601 has them. Texts that begin like a formula get
+    an apostrophe in front (OWASP, CSV injection).
+    """
+    match value:
+        case None:
+            return ""
+        case Decimal():
+            return plain(value)
+        case date():
+            return value.isoformat()
+        case str() if _is_like_a_formula(value):
+            return f"'{value}"
+    return value
 
 
 def _is_like_a_formula(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""What goes wrong on a page, as a page: on the dashboard's paths only."""
+"""Shows errors as pages, on the dashboard's paths only."""
 
 from typing import Any
 

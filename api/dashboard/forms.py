@@ -90,14 +90,14 @@ async def form_of_a_stranger(request: HttpRequest, *, max_bytes: int) -> dict[st
 
 
 def mark_of(shown: Mapping[str, str]) -> str:
-    """A mark of the fields that a form shows. The form sends it back beside every field, so that one that was left open
-    does not undo what was changed meanwhile.
+    """Hash the fields that a form shows. The form sends the hash back, so that a form left open cannot undo a later
+    change.
     """
     return hashlib.sha256(msgspec.json.encode(dict(sorted(shown.items())))).hexdigest()[:_MARK_DIGITS]
 
 
 def is_outdated(sent: Mapping[str, str], now: Mapping[str, str]) -> bool:
-    """True if the form that was sent has shown something else than what is there now."""
+    """Return True if the fields have changed since the form was loaded."""
     return sent.get(SEEN_FIELD, mark_of(now)) != mark_of(now)
 
 

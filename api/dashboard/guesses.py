@@ -1,4 +1,4 @@
-"""How often a key may be guessed on the sign-in page, from one address. Each process counts its own.
+"""Limits how often keys can be guessed on the sign-in page, for each address. Each process counts for itself.
 
 Wrong keys are spent from a store that fills up again, so that somebody who shares an address with a guesser (behind a
 reverse proxy all do) waits for seconds and not for ever. Who is signed in needs no guess.

@@ -1,4 +1,4 @@
-"""What a page says of figures that are behind the log. A page that somebody watches is shown all the same, at once."""
+"""Tells on a page that its figures are behind the log. The page is shown at once all the same."""
 
 from infra.database import Pool
 from projections.freshness import MAX_WAIT_S, is_quarantined, oldest_unfolded_s

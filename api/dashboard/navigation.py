@@ -16,9 +16,9 @@ class NavigationEntry(Struct, frozen=True, kw_only=True):
     path: str
     label: str
     roles: tuple[ViewerRole, ...] = EVERYBODY
-    """Who sees it."""
+    """The roles that see the entry."""
 
 
 def shown_to(viewer: Viewer | None, entries: Sequence[NavigationEntry]) -> list[NavigationEntry]:
-    """The entries that a viewer sees; nobody sees any before signing in."""
+    """Return the entries for a viewer; empty before signing in."""
     return [one for one in entries if viewer is not None and viewer.role in one.roles]

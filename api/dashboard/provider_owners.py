@@ -9,7 +9,7 @@ from domain.errors import NotFound
 from domain.events import INSTALLATION
 
 
-async def asked_owner(services: Services, viewer: Viewer, asked: str | None) -> str:
+async def requested_owner(services: Services, viewer: Viewer, asked: str | None) -> str:
     """The owner that a page is asked for; without one the viewer's project, or the installation.
 
     Raises:
@@ -21,7 +21,7 @@ async def asked_owner(services: Services, viewer: Viewer, asked: str | None) -> 
 
 
 async def visible_owner(services: Services, viewer: Viewer, owner: str) -> str:
-    """An owner whose providers the viewer may see. Raises as `asked_owner`."""
+    """An owner whose providers the viewer may see. Raises as `requested_owner`."""
     viewer.require_role(*ADMINS)
     if viewer.project_id is not None:
         if owner != viewer.project_id:
@@ -30,12 +30,6 @@ async def visible_owner(services: Services, viewer: Viewer, owner: str) -> str:
     if owner != INSTALLATION:
         await services.accounts.project(id_in_path(owner))
     return owner
-
-
-async def changeable_owner(services: Services, viewer: Viewer, owner: str) -> str:
-    """An owner whose providers the viewer may change. Raises as `asked_owner`, and Forbidden: nobody is signed in."""
-    viewer.require_change()
-    return await visible_owner(services, viewer, owner)
 
 
 async def owner_choices(services: Services, viewer: Viewer, chosen: str) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ from msgspec.structs import asdict
 
 from api.dashboard.project_choices import projects_to_choose
 from api.dashboard.viewer import Viewer
-from api.report_scope import asked_window
+from api.report_scope import parse_window
 from api.services import Services
 from domain.errors import InvalidRequest
 from infra.database import Pool
@@ -48,16 +48,18 @@ class ReportFilters(Struct, frozen=True, kw_only=True, rename={"first": "from", 
         days = None if self.first or self.last else int(self.range or DEFAULT_RANGE)
         if days == 0:
             raise InvalidRequest("`range`: it is at least one day", field="range")
-        return asked_window(days, self.first, self.last)
+        return parse_window(days, self.first, self.last)
 
     def query(self) -> dict[str, str]:
-        """What of it stands in a URL."""
+        """Return the filters that are set, by their names in a URL."""
         names = {"first": "from", "last": "to"}
         return {names.get(name, name): str(value) for name, value in asdict(self).items() if value is not None}
 
 
-async def scope_asked(services: Services, viewer: Viewer, asked: ReportFilters) -> Scope:
-    """What the viewer may see of what it asks for. A key's project is looked up, so that its reports are quick."""
+async def filtered_scope(services: Services, viewer: Viewer, asked: ReportFilters) -> Scope:
+    """Return the requested scope, limited to what the viewer may see. A key's project is looked up, because reports are
+    faster with both ids.
+    """
     scope = viewer.scope(project_id=asked.project, key_id=asked.key)
     if scope.key_id is not None and scope.project_id is None:
         return Scope(project_id=await project_of_key(services.pool, scope.key_id), key_id=scope.key_id)
@@ -82,5 +84,5 @@ async def choices(services: Services, viewer: Viewer, asked: ReportFilters) -> d
 
 
 async def key_name(pool: Pool, scope: Scope, key_id: str | None) -> str | None:
-    """The name of a key of this scope; its id if it has none, or is another's: whoever looks learns no more of it."""
+    """Return a key's name, or its id if the key is outside the scope. The viewer learns nothing about other keys."""
     return (await name_of_key(pool, scope, key_id) or key_id) if key_id else None

@@ -141,9 +141,9 @@ class SignIns:
     def _open_view(self) -> Viewer:
         return Viewer(role="operator", project_id=None, key_id=None, csrf_token=self._vault.form_token(_OPEN_VIEW))
 
-    async def every(self, viewer: Viewer) -> list[SessionRecord]:
+    async def list_open(self, viewer: Viewer) -> list[SessionRecord]:
         """The open sessions that the viewer may see, newest first."""
-        return await self._sessions.every(**_share(viewer))
+        return await self._sessions.list_open(**_share(viewer))
 
     async def end(self, viewer: Viewer, session_id: str) -> bool:
         """End a session that the viewer may see. False: there is none."""
@@ -156,5 +156,5 @@ def _share(viewer: Viewer) -> Mapping[str, str | None]:
 
 
 def _hash(token: str) -> bytes:
-    """A token has 256 random bits: nobody finds another text with its hash, and none is needed to slow him down."""
+    """Hash a token. Plain SHA-256 is enough: a token has 256 random bits, so nobody can guess it."""
     return sha256(token.encode()).digest()

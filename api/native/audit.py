@@ -158,7 +158,7 @@ async def export_events(
     security=NEEDS_MASTER_KEY,
     status_code=202,
 )
-async def ask_verification(
+async def request_verification(
     data: RequestBody[VerificationBody], services: NamedDependency[Services]
 ) -> Response[Success[VerificationOut]]:
     """Ask for a verification. A projector makes it in a process of its own. If one of its kind is open, that is it."""
@@ -193,7 +193,7 @@ async def get_verification(run_id: FromPath[str], services: NamedDependency[Serv
     return Success(data=verification_out(run))
 
 
-HANDLERS = (list_events, export_events, ask_verification, list_verifications, get_verification)
+HANDLERS = (list_events, export_events, request_verification, list_verifications, get_verification)
 
 
 def selection_of(wanted: SelectionQuery, user: Caller | None) -> Selection:

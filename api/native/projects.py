@@ -10,7 +10,7 @@ from litestar.di import NamedDependency, Provide
 from litestar.params import FromPath, RequestBody
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from api.accounts import DEFAULT_INSTALLATION_DAILY_BUDGET
+from api.accounts import DEFAULT_INSTALLATION_DAILY_BUDGET, NewProject
 from api.authentication import Caller
 from api.guards import has_master_key, may_create_project, requires_admin, requires_operator
 from api.native.budgets import Dollars, dollars_of, in_nano_usd
@@ -128,12 +128,7 @@ async def create_project(
     """Create a project with its first key. Without the master key its daily budget for requests under the
     installation's credentials is the default.
     """
-    given = {OPENAI: data.openai_key, ANTHROPIC: data.anthropic_key}
-    project = await services.accounts.create_project(
-        data.name,
-        {name: key for name, key in given.items() if key},
-        installation_daily_budget_nano_usd=None if is_operator else DEFAULT_INSTALLATION_DAILY_BUDGET,
-    )
+    project = await new_project(services, data, is_operator=is_operator)
     created = NewProjectOut(
         id=project.project_id,
         name=project.name,
@@ -249,6 +244,18 @@ HANDLERS = (
     change_project,
     rotate_projects_webhook_secret,
 )
+
+
+async def new_project(services: Services, data: NewProjectBody, *, is_operator: bool) -> NewProject:
+    """Create a project. Without the master key its budget for requests under the installation's credentials is the
+    default.
+    """
+    given = {OPENAI: data.openai_key, ANTHROPIC: data.anthropic_key}
+    return await services.accounts.create_project(
+        data.name,
+        {name: key for name, key in given.items() if key},
+        installation_daily_budget_nano_usd=None if is_operator else DEFAULT_INSTALLATION_DAILY_BUDGET,
+    )
 
 
 async def changed_project(

@@ -15,15 +15,15 @@ from api.guards import requires_key, requires_key_or_operator
 from api.native.envelope import Success
 from api.native.openapi import KEY_OR_MASTER_KEY
 from api.native.validation import declared_query
-from api.report_scope import DOLLARS_PATTERN, METADATA_PATTERN, asked_dollars, asked_metadata, visible_scope
-from api.requests import HttpRequest, id_in_path, in_utc
+from api.report_scope import DOLLARS_PATTERN, METADATA_PATTERN, parse_dollars, parse_metadata, visible_scope
+from api.requests import HttpRequest, in_utc
 from api.services import Services
-from api.stored_answers import stored_answer
+from api.stored_answers import request_with_events, stored_answer
 from domain.errors import InvalidRequest, NotFound
-from domain.events import StoredEvent, request_stream
+from domain.events import StoredEvent
 from projections.freshness import wait_until_folded
 from projections.reports.charges import Charge, charges_of
-from projections.reports.requests import MAX_PAGE, RequestView, Search, get_request, search
+from projections.reports.requests import MAX_PAGE, RequestView, Search, search
 from projections.request_attempts import AttemptView, attempts_of, targets_of
 from projections.requests import Status
 
@@ -118,9 +118,9 @@ async def list_requests(
             error_code=wanted.error_code,
             since=moment_of(wanted.since, "since"),
             until=moment_of(wanted.until, "until"),
-            min_cost_nano_usd=asked_dollars(wanted.min_cost, "minCost"),
+            min_cost_nano_usd=parse_dollars(wanted.min_cost, "minCost"),
             min_latency_ms=wanted.min_latency_ms,
-            metadata=asked_metadata(wanted.metadata),
+            metadata=parse_metadata(wanted.metadata),
             before=wanted.before,
             after=wanted.after,
             limit=wanted.limit,
@@ -142,11 +142,7 @@ async def get_one_request(
 ) -> Success[RequestDetailOut]:
     """Show a request, its charges line by line, and every event of it."""
     scope = visible_scope(_caller(request), None, None)
-    await wait_until_folded(services.pool, "requests", project_id=scope.project_id)
-    view = await get_request(services.pool, scope, id_in_path(request_id))
-    if view is None:
-        raise NotFound("there is no such request here")
-    events = await services.log.read_stream(request_stream(request_id))
+    view, events = await request_with_events(services, scope, request_id)
     fields = {name: getattr(view, name) for name in RequestView.__struct_fields__}
     targets = [TargetOut(**asdict(fate)) for fate in targets_of(events)]
     return Success(
@@ -171,10 +167,7 @@ async def get_answer(
 ) -> Success[AnswerOut]:
     """Show an answer to its own project's keys, a member's to its own key: as long as the cache, or a job, keeps it."""
     scope = visible_scope(caller, None, None)
-    await wait_until_folded(services.pool, "requests", project_id=caller.project_id)
-    if await get_request(services.pool, scope, id_in_path(request_id)) is None:
-        raise NotFound("there is no such request here")
-    events = await services.log.read_stream(request_stream(request_id))
+    _, events = await request_with_events(services, scope, request_id)
     body = await stored_answer(services, caller.project_id, events)
     if body is None:
         raise NotFound("the answer of this request is not stored")

@@ -1,6 +1,6 @@
 """`/usage`: usage, costs, and what remains of the budgets. Includes every answer that was already sent."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 from litestar import get
@@ -14,17 +14,14 @@ from api.native.envelope import Success
 from api.native.openapi import KEY_OR_MASTER_KEY
 from api.native.validation import declared_query
 from api.overview import Overview, overview_of
-from api.report_scope import MAX_DAYS, asked_window, visible_key, visible_scope
+from api.report_scope import MAX_DAYS, parse_window, visible_key, visible_scope
 from api.requests import HttpRequest, id_in_path
 from api.services import Services
-from domain.budget import PERIODS, day_of
-from domain.budget import Scope as BudgetScope
-from domain.money import NanoUsd
-from infra.database import Pool
+from domain.budget import day_of
 from infra.snapshot import snapshot
 from projections import keys
 from projections.attributes import METADATA_PREFIX
-from projections.budgets import BudgetStatus, balance_of, status
+from projections.budgets import BudgetStatus, balances_of, status
 from projections.freshness import wait_until_folded
 from projections.reports.costs import CostReport, cost_report
 from projections.reports.holds import Holds, holds
@@ -124,7 +121,7 @@ async def get_costs(
     """Show costs by model, provider, key, project, day, hour, operation, session, agent, client or a name in the
     metadata, or by two of them with a comma in between.
     """
-    groups = asked_groups(period.group_by)
+    groups = parse_groups(period.group_by)
     scope, window = await _asked(request, services, period, *FOLDED_FOR_GROUPS)
     async with snapshot(services.pool) as pool:
         return Success(data=await cost_report(pool, scope, window, groups))
@@ -142,7 +139,7 @@ async def get_report(
     request: HttpRequest, period: NamedDependency[CostsQuery], services: NamedDependency[Services]
 ) -> Success[UsageReport]:
     """Show all figures of each group, with those of the days before: requests, tokens, money, durations, errors."""
-    groups = asked_groups(period.group_by)
+    groups = parse_groups(period.group_by)
     scope, window = await _asked(request, services, period, *FOLDED_FOR_GROUPS)
     async with snapshot(services.pool) as pool:
         return Success(data=await usage_report(pool, scope, window, groups))
@@ -180,16 +177,21 @@ async def get_budget(
     if key_id != caller.key_id:
         settings = (await services.accounts.key(project_id, id_in_path(key_id))).settings
     await wait_until_folded(pool, "budgets", project_id=project_id)
-    key_limits = (settings.daily_budget_nano_usd, settings.monthly_budget_nano_usd)
-    key_windows = await _windows(pool, "key", key_id, today, key_limits)
+    of_key = (await balances_of(pool, "key", [key_id], today))[key_id]
     project = await keys.project(pool, project_id)
     assert project is not None, "a key has a project"
-    project_limits = (project.daily_budget_nano_usd, project.monthly_budget_nano_usd)
-    shared = await _windows(pool, "project", project_id, today, project_limits)
-    installation_limits = (project.installation_daily_budget_nano_usd, None)
-    installation = await _windows(pool, "project", project_id, today, installation_limits)
-    windows = ProjectWindowsOut(daily=shared.daily, monthly=shared.monthly, installation_daily=installation.daily)
-    return Success(data=BudgetOut(daily=key_windows.daily, monthly=key_windows.monthly, project=windows))
+    shared = (await balances_of(pool, "project", [project_id], today))[project_id]
+    return Success(
+        data=BudgetOut(
+            daily=status(settings.daily_budget_nano_usd, of_key["day"], "day", today),
+            monthly=status(settings.monthly_budget_nano_usd, of_key["month"], "month", today),
+            project=ProjectWindowsOut(
+                daily=status(project.daily_budget_nano_usd, shared["day"], "day", today),
+                monthly=status(project.monthly_budget_nano_usd, shared["month"], "month", today),
+                installation_daily=status(project.installation_daily_budget_nano_usd, shared["day"], "day", today),
+            ),
+        )
+    )
 
 
 @get(
@@ -241,17 +243,7 @@ async def get_refusals(
 HANDLERS = (get_usage, get_costs, get_report, get_overview, get_budget, get_holds, get_limits, get_refusals)
 
 
-async def _windows(
-    pool: Pool, scope: BudgetScope, scope_id: str, today: date, limits: tuple[NanoUsd | None, NanoUsd | None]
-) -> BudgetWindowsOut:
-    daily, monthly = [
-        status(limit, await balance_of(pool, scope, scope_id, period, today), period, today)
-        for period, limit in zip(PERIODS, limits, strict=True)
-    ]
-    return BudgetWindowsOut(daily=daily, monthly=monthly)
-
-
-def asked_groups(text: str) -> tuple[str, ...]:
+def parse_groups(text: str) -> tuple[str, ...]:
     """Read one group, or two with a comma in between.
 
     Raises:
@@ -275,6 +267,6 @@ async def _asked(
 ) -> tuple[Scope, Window]:
     """What the request asks for and may see, as soon as these projections have it."""
     scope = _scope(request, query)
-    window = asked_window(query.days, query.first, query.last)
+    window = parse_window(query.days, query.first, query.last)
     await wait_until_folded(services.pool, *projections, project_id=scope.project_id)
     return scope, window

@@ -11,7 +11,7 @@ from infra.database import Pool
 from infra.statements import fetch
 from projections.reports.figures import dollars
 from projections.reports.scope import Window
-from projections.reports.tables import budget_alerts, usage_errors
+from projections.reports.tables import budget_alerts, of_scope, usage_errors
 from projections.scope import Scope
 
 MAX_ALERTS = 20
@@ -75,13 +75,9 @@ async def errors_by_code(pool: Pool, scope: Scope, window: Window) -> list[Error
     requests = cast(func.sum(c.requests), BigInteger)
     statement = (
         select(c.code, requests)
-        .where(c.day.between(window.first, window.last))
+        .where(c.day.between(window.first, window.last), *of_scope(usage_errors, scope))
         .group_by(c.code)
         .order_by(requests.desc(), c.code)
         .limit(MAX_CODES)
     )
-    if scope.project_id is not None:
-        statement = statement.where(c.project_id == scope.project_id)
-    if scope.key_id is not None:
-        statement = statement.where(c.key_id == scope.key_id)
     return [ErrorCount(code=row[0], requests=row[1]) for row in await fetch(pool, statement)]

@@ -32,7 +32,7 @@ MAX_SAID = 1_000
 OTHERS = "(others)"
 """In the place of a value: all that are not told apart."""
 UNSAID = "unsaid"
-"""In the place of an attribute's value in a `Group`: the requests that do not say it. It is no JSON."""
+"""Marks the requests without the attribute in a `Group`. It is not valid JSON, so no value equals it."""
 _TIMES = ("day", "hour")
 _NOTHING = dict.fromkeys(KEPT, 0)
 

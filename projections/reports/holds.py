@@ -10,7 +10,7 @@ from infra.database import Pool
 from infra.statements import fetch, fetch_one
 from projections.reports.figures import dollars
 from projections.reports.labels import labels_of
-from projections.reports.tables import inflight
+from projections.reports.tables import inflight, of_scope
 from projections.scope import Scope
 
 MAX_HOLDS = 100
@@ -55,21 +55,17 @@ class Holds(Struct, kw_only=True):
 async def holds(pool: Pool, scope: Scope, now: datetime, *, most: int = MAX_HOLDS) -> Holds:
     """Return what the attempts in flight of a scope hold. Raises as `infra.statements.fetch`."""
     c = inflight.c
-    of_scope = [
-        column == wanted
-        for column, wanted in ((c.project_id, scope.project_id), (c.key_id, scope.key_id))
-        if wanted is not None
-    ]
+    conditions = of_scope(inflight, scope)
     total = await fetch_one(
         pool,
         select(
             cast(func.count(), BigInteger),
             cast(func.coalesce(func.sum(c.hold_nano_usd), 0), Numeric),
             func.min(c.admitted_at),
-        ).where(*of_scope),
+        ).where(*conditions),
     )
     assert total is not None, "a sum is a row"
-    statement = select(inflight).where(*of_scope).order_by(c.hold_nano_usd.desc(), c.admitted_at, c.request_id)
+    statement = select(inflight).where(*conditions).order_by(c.hold_nano_usd.desc(), c.admitted_at, c.request_id)
     rows = await fetch(pool, statement.limit(most))
     names = await labels_of(pool, keys=(row["key_id"] for row in rows))
     return Holds(

@@ -8,7 +8,7 @@ from infra.database import Pool
 from infra.statements import fetch, fetch_one, is_one_of
 from projections.attributes import METADATA_PREFIX, NAMES
 from projections.reports.scope import Window
-from projections.reports.tables import api_keys, projects, usage_attribute_values, usage_attributes
+from projections.reports.tables import api_keys, of_scope, projects, usage_attribute_values, usage_attributes
 from projections.scope import Scope
 
 MAX_LABELS = 2_000
@@ -43,11 +43,7 @@ async def project_of_key(pool: Pool, key_id: str) -> str | None:
 async def name_of_key(pool: Pool, scope: Scope, key_id: str) -> str | None:
     """Return the name of a key, if the scope has it; None if it has not. Raises as `labels_of`."""
     c = api_keys.c
-    statement = select(c.settings["name"].astext).where(c.key_id == key_id)
-    if scope.project_id is not None:
-        statement = statement.where(c.project_id == scope.project_id)
-    if scope.key_id is not None:
-        statement = statement.where(c.key_id == scope.key_id)
+    statement = select(c.settings["name"].astext).where(c.key_id == key_id, *of_scope(api_keys, scope))
     row = await fetch_one(pool, statement)
     return row[0] if row is not None else None
 

@@ -14,7 +14,7 @@ from sqlalchemy import BigInteger, ColumnElement, Numeric, and_, case, cast, fun
 from domain.limits import NANO_PER_S
 from infra.database import Pool
 from infra.statements import fetch
-from projections.reports.tables import api_keys, held_amounts, meters
+from projections.reports.tables import api_keys, held_amounts, meters, of_scope
 from projections.scope import Scope
 
 MAX_LIMITS = 100
@@ -82,14 +82,14 @@ async def limits_in_use(
                 flying, flying.c.scope_id == k.key_id
             )
         )
-        .where(k.revoked_at.is_(None), or_(m.requests_tat > now_ns, m.tokens_tat > now_ns, in_flight > 0))
+        .where(
+            k.revoked_at.is_(None),
+            or_(m.requests_tat > now_ns, m.tokens_tat > now_ns, in_flight > 0),
+            *of_scope(api_keys, scope),
+        )
         .order_by(_used(now_ns, in_flight).desc(), in_flight.desc(), k.key_id)
         .limit(read)
     )
-    if scope.project_id is not None:
-        statement = statement.where(k.project_id == scope.project_id)
-    if scope.key_id is not None:
-        statement = statement.where(k.key_id == scope.key_id)
     found = [_shown(row, now_ns) for row in await fetch(pool, statement)]
     return sorted(found, key=lambda one: (-one.fullest(), one.key_id))[:most]
 

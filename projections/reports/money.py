@@ -31,7 +31,7 @@ from projections.scope import Scope
 TREND_DAYS = 7
 """A forecast goes on as the last days went."""
 MAX_CAPS = 100
-Window: TypeAlias = Literal["daily", "monthly", "installationDaily"]
+CapWindow: TypeAlias = Literal["daily", "monthly", "installationDaily"]
 
 
 class Spend(Struct, kw_only=True, rename="camel"):
@@ -50,7 +50,7 @@ class Cap(Struct, kw_only=True, rename="camel"):
     id: str
     name: str
     project_id: str
-    window: Window
+    window: CapWindow
     limit: Decimal
     spent: Decimal
     assumed: Decimal
@@ -127,13 +127,13 @@ def _of(scope: Scope, period: Literal["hour", "day"]) -> list[ColumnElement[bool
     return conditions
 
 
-_COLUMNS: dict[Window, tuple[str, Period]] = {
+_COLUMNS: dict[CapWindow, tuple[str, Period]] = {
     "daily": ("daily_budget_nano_usd", "day"),
     "monthly": ("monthly_budget_nano_usd", "month"),
     "installationDaily": ("installation_daily_budget_nano_usd", "day"),
 }
 """The column of a window's limit, and how long it runs."""
-_CAPS: tuple[tuple[BudgetScope, Window], ...] = (
+_CAPS: tuple[tuple[BudgetScope, CapWindow], ...] = (
     ("project", "daily"),
     ("project", "monthly"),
     ("project", "installationDaily"),
@@ -151,7 +151,7 @@ async def caps(pool: Pool, scope: Scope, now: datetime, *, most: int = MAX_CAPS)
     return [_shown(row, today) for row in rows]
 
 
-def _cap(scope: Scope, of: BudgetScope, window: Window, today: date) -> Select[Any]:
+def _cap(scope: Scope, of: BudgetScope, window: CapWindow, today: date) -> Select[Any]:
     """The caps of one kind, with what is taken of each."""
     column, period = _COLUMNS[window]
     table, name = (projects, projects.c.name) if of == "project" else (api_keys, api_keys.c.settings["name"].astext)

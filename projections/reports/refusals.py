@@ -7,14 +7,14 @@ from datetime import date, datetime
 from decimal import Decimal
 
 from msgspec import Struct
-from sqlalchemy import BigInteger, ColumnElement, cast, func, select
+from sqlalchemy import BigInteger, cast, func, select
 
 from infra.database import Pool
 from infra.statements import fetch
 from projections.reports.figures import dollars
 from projections.reports.labels import labels_of
 from projections.reports.scope import Window
-from projections.reports.tables import usage_refusals
+from projections.reports.tables import of_scope, usage_refusals
 from projections.scope import Scope
 
 MAX_LAST = 100
@@ -62,20 +62,15 @@ class RefusalReport(Struct, kw_only=True):
 async def refusal_report(pool: Pool, scope: Scope, window: Window, *, most: int = MAX_LAST) -> RefusalReport:
     """Return what budgets refused. Raises as `infra.statements.fetch`."""
     c = usage_refusals.c
-    of_scope: list[ColumnElement[bool]] = [c.day.between(window.first, window.last)]
-    of_scope += [
-        column == wanted
-        for column, wanted in ((c.project_id, scope.project_id), (c.key_id, scope.key_id))
-        if wanted is not None
-    ]
+    conditions = [c.day.between(window.first, window.last), *of_scope(usage_refusals, scope)]
     counted = (
         select(c.day, c.window_name, cast(func.sum(c.requests), BigInteger))
-        .where(*of_scope)
+        .where(*conditions)
         .group_by(c.day, c.window_name)
         .order_by(c.day, c.window_name)
     )
     days = [RefusedDay(day=row[0], window=row[1], requests=row[2]) for row in await fetch(pool, counted)]
-    newest = select(usage_refusals).where(*of_scope).order_by(c.last_position.desc()).limit(most)
+    newest = select(usage_refusals).where(*conditions).order_by(c.last_position.desc()).limit(most)
     rows = await fetch(pool, newest)
     names = await labels_of(pool, keys=(row["key_id"] for row in rows))
     return RefusalReport(

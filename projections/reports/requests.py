@@ -16,7 +16,7 @@ from domain.pricing import Price
 from infra.database import Pool
 from infra.ids import first_id
 from infra.statements import fetch, fetch_one
-from projections.reports.tables import requests
+from projections.reports.tables import of_scope, requests
 from projections.requests import Status
 from projections.scope import Scope
 
@@ -135,17 +135,16 @@ def _selected() -> Select[Any]:
 
 
 def _conditions(wanted: Search) -> list[ColumnElement[bool]]:
-    """What the filter says, of what it says."""
+    """Return the conditions for the filters that are set."""
     equal = {
-        _c.project_id: wanted.scope.project_id,
-        _c.key_id: wanted.scope.key_id,
         _c.model: wanted.model,
         _c.provider: wanted.provider,
         _c.operation: wanted.operation,
         _c.session: wanted.session,
         _c.error_code: wanted.error_code,
     }
-    conditions: list[ColumnElement[bool]] = [column == value for column, value in equal.items() if value is not None]
+    conditions = of_scope(requests, wanted.scope)
+    conditions += [column == value for column, value in equal.items() if value is not None]
     bounds: tuple[tuple[ColumnElement[Any], Callable[[Any, Any], Any], Any], ...] = (
         (_c.at, ge, wanted.since),
         (_c.at, lt, wanted.until),
@@ -168,7 +167,7 @@ def _conditions(wanted: Search) -> list[ColumnElement[bool]]:
 
 
 def _id_at(at: datetime | None, later: timedelta) -> str | None:
-    """The first id of a time, which the index has beside it: the rows of other days are not read."""
+    """Return the first id of a time. Ids sort by time, so the index skips the rows of other days."""
     if at is None:
         return None
     try:

@@ -36,6 +36,7 @@ from projections.attributes import KEPT, METADATA_PREFIX
 from projections.reports.figures import Durations
 from projections.reports.scope import Window
 from projections.reports.tables import (
+    of_scope,
     usage_attribute_values,
     usage_attributes,
     usage_daily,
@@ -53,6 +54,7 @@ MAX_GROUPS = 2
 MAX_HOURLY_DAYS = 8
 """The longest window by hour."""
 
+_FIELD = "groupBy"
 _ASKED = frozenset({"model", "provider", "operation"})
 _TIMES = frozenset({"day", "hour"})
 _BESIDE_ATTRIBUTES = frozenset({"day", "key", "project"})
@@ -105,7 +107,7 @@ def is_group(group: str) -> bool:
     return group in GROUPS or is_attribute(group)
 
 
-def check_groups(groups: Sequence[str], window: Window, field: str = "groupBy") -> None:
+def check_groups(groups: Sequence[str], window: Window) -> None:
     """Check that usage can be grouped so.
 
     Raises:
@@ -115,45 +117,40 @@ def check_groups(groups: Sequence[str], window: Window, field: str = "groupBy") 
     for group in groups:
         if not is_group(group):
             allowed = ", ".join([*GROUPS, *ORIGINS])
-            raise InvalidRequest(f"`{field}` is {group!r}: allowed are {allowed} and metadata.NAME", field=field)
+            raise InvalidRequest(f"`{_FIELD}` is {group!r}: allowed are {allowed} and metadata.NAME", field=_FIELD)
     if len(set(groups)) < len(groups) or set(groups) >= _TIMES or len(groups) > MAX_GROUPS:
-        raise InvalidRequest(f"`{field}`: usage is grouped by one or two groups, and by time once", field=field)
+        raise InvalidRequest(f"`{_FIELD}`: usage is grouped by one or two groups, and by time once", field=_FIELD)
     said = [group for group in groups if is_attribute(group)]
     if (said and not set(groups) - set(said) <= _BESIDE_ATTRIBUTES) or len(said) > 1:
         raise InvalidRequest(
-            f"`{field}`: {said[0]} can be grouped further by {', '.join(sorted(_BESIDE_ATTRIBUTES))}", field=field
+            f"`{_FIELD}`: {said[0]} can be grouped further by {', '.join(sorted(_BESIDE_ATTRIBUTES))}", field=_FIELD
         )
     if "hour" in groups and window.days > MAX_HOURLY_DAYS:
-        raise InvalidRequest(f"`{field}`: by hour, at most {MAX_HOURLY_DAYS} days can be shown", field=field)
+        raise InvalidRequest(f"`{_FIELD}`: by hour, at most {MAX_HOURLY_DAYS} days can be shown", field=_FIELD)
 
 
-def source_of(scope: Scope, window: Window, groups: Sequence[str], field: str = "groupBy") -> Source:
+def source_of(scope: Scope, window: Window, groups: Sequence[str]) -> Source:
     """Return where the sums of these groups are.
 
     Raises:
         InvalidRequest: nowhere.
 
     """
-    check_groups(groups, window, field)
+    check_groups(groups, window)
     said = next((group for group in groups if is_attribute(group)), None)
     if said is not None:
-        return _attributes(scope, window, groups, said)
+        return source_of_said(scope, window, said, groups)
     is_by_key = scope.key_id is not None or "key" in groups
     if is_by_key and _ASKED & set(groups):
         if "hour" in groups:
-            raise InvalidRequest(f"`{field}`: by hour, usage of keys is not told apart further", field=field)
+            raise InvalidRequest(f"`{_FIELD}`: by hour, usage of keys is not told apart further", field=_FIELD)
         return _daily(scope, window, groups)
     return _rollups(scope, window, groups, is_by_key=is_by_key)
 
 
-def source_of_said(scope: Scope, window: Window, said: str, groups: Sequence[str]) -> Source:
-    """Return where the sums of the requests are that say an attribute, by days, keys or projects."""
-    return _attributes(scope, window, groups, said)
-
-
 def _daily(scope: Scope, window: Window, groups: Sequence[str]) -> Source:
     table = usage_daily.c
-    conditions = [table.day.between(window.first, window.last), *_of_scope(usage_daily, scope)]
+    conditions = [table.day.between(window.first, window.last), *of_scope(usage_daily, scope)]
     names = {"key": "key_id", "project": "project_id"}
     return Source(usage_daily, tuple(conditions), tuple(table[names.get(group, group)] for group in groups))
 
@@ -178,24 +175,16 @@ def _rollups(scope: Scope, window: Window, groups: Sequence[str], *, is_by_key: 
     return Source(usage_rollups, *of(usage_rollups), durations=Source(usage_durations, *of(usage_durations)))
 
 
-def _attributes(scope: Scope, window: Window, groups: Sequence[str], said: str) -> Source:
+def source_of_said(scope: Scope, window: Window, said: str, groups: Sequence[str]) -> Source:
+    """Return where the sums of the requests are that say an attribute, by it, by days, keys or projects."""
     a, v = usage_attributes.c, usage_attribute_values.c
     joined = usage_attributes.outerjoin(
         usage_attribute_values,
         and_(v.project_id == a.project_id, v.name == a.name, v.day == a.day, v.number == a.number),
     )
-    conditions = [a.name == said, a.day.between(window.first, window.last), *_of_scope(usage_attributes, scope)]
+    conditions = [a.name == said, a.day.between(window.first, window.last), *of_scope(usage_attributes, scope)]
     columns = {said: v.value, "key": a.key_id, "project": a.project_id, "day": a.day}
     return Source(joined, tuple(conditions), tuple(columns[group] for group in groups), sums=KEPT)
-
-
-def _of_scope(table: Any, scope: Scope) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = []
-    if scope.project_id is not None:
-        conditions.append(table.c.project_id == scope.project_id)
-    if scope.key_id is not None:
-        conditions.append(table.c.key_id == scope.key_id)
-    return conditions
 
 
 def narrowed(source: Source, wanted: Sequence[Group]) -> Source:

@@ -1,9 +1,10 @@
 """The columns of the read models that reports read, for SQLAlchemy. `migrations/sql/` has their definitions."""
 
-from sqlalchemy import BigInteger, Boolean, Column, Date, DateTime, Integer, MetaData, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, ColumnElement, Date, DateTime, Integer, MetaData, Table, Text
 from sqlalchemy.dialects.postgresql import ARRAY, JSON
 
 from projections.attributes import KEPT
+from projections.scope import Scope
 from projections.sums import SUMS
 
 _metadata = MetaData()
@@ -131,3 +132,13 @@ inflight = Table(
     Column("delivery", Integer),
 )
 meters = Table("meters", _metadata, *_text("scope", "scope_id"), *_amounts("requests_tat", "tokens_tat"))
+
+
+def of_scope(table: Table, scope: Scope) -> list[ColumnElement[bool]]:
+    """Return the conditions that a row of a table with projects and keys belongs to a scope."""
+    conditions: list[ColumnElement[bool]] = []
+    if scope.project_id is not None:
+        conditions.append(table.c.project_id == scope.project_id)
+    if scope.key_id is not None:
+        conditions.append(table.c.key_id == scope.key_id)
+    return conditions

@@ -209,14 +209,14 @@ async def usage_of_most(pool: Pool, scope: Scope, window: Window, group: str, ti
 
 
 async def _durations(pool: Pool, source: Source, wanted: Sequence[Group]) -> dict[Group, Durations]:
-    """The histograms of these groups; those that no source has are left out."""
+    """Return the histograms of these groups; empty if the source has none."""
     if source.durations is None or not wanted:
         return {}
     return await read_durations(pool, narrowed(source, wanted))
 
 
 def _moved(group: Group, days: int) -> Group:
-    """The group so many days later: its days and hours are, and all else is the same."""
+    """Return the group with its days and hours moved by this many days."""
     return tuple(value + timedelta(days=days) if isinstance(value, date) else value for value in group)
 
 

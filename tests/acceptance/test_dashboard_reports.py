@@ -112,6 +112,21 @@ async def test_an_overview_says_what_is_spent_held_and_refused(
     assert (cap["limit USD"], cap["spent USD"]) == ("0.000001", "0")
 
 
+async def test_a_page_that_is_open_asks_for_its_live_piece_alone(
+    client: Client, gateway: Gateway, visitor: aiohttp.ClientSession
+) -> None:
+    await client.call("POST", "/projects/api-keys", {"name": "has a cap", "dailyBudget": 1})
+    admin = await signed_in(gateway, visitor, client.key)
+    for path in ("/?range=30", "/budgets?range=30"):
+        page = await seen(admin, path)
+        asks = unescape(re.findall(r'<div id="live" hx-get="([^"]+)"', page)[0])
+        status, piece, _ = await admin.get(asks, **{"HX-Request": "true"})
+        assert (status, asks) == (200, path)
+        assert piece.lstrip().startswith('<div id="live"')
+        assert ("has a cap" in piece, "has a cap" in page) == (True, True)
+        assert ("<html" in piece, 'class="filters"' in piece, "<figure" in piece) == (False, False, False)
+
+
 async def test_groups_that_do_not_go_together_keep_the_filters(
     client: Client, gateway: Gateway, visitor: aiohttp.ClientSession
 ) -> None:

@@ -25,7 +25,7 @@ async def test_the_oldest_session_of_a_key_makes_room_for_another(pool: Pool) ->
     await sessions.open(token_hash=b"other", session_id="other", **KEY | {"credential_hash": b"key 2"})
     for number in range(MAX_OF_CREDENTIAL + 1):
         await sessions.open(token_hash=b"%d" % number, session_id=f"session_{number}", **KEY)
-    listed = [one.session_id for one in await sessions.every(project_id="prj_1", key_id="key_1")]
+    listed = [one.session_id for one in await sessions.list_open(project_id="prj_1", key_id="key_1")]
     assert len(listed) == MAX_OF_CREDENTIAL + 1
     assert listed[0] == f"session_{MAX_OF_CREDENTIAL}"
     assert await sessions.find(b"0") is None
@@ -37,7 +37,7 @@ async def test_a_session_that_is_over_is_not_found_and_goes_with_the_next(pool: 
     sessions = DashboardSessions(pool)
     await pool.execute("SELECT open_dashboard_session('old', 'old', NULL, NULL, 'master', '', -1, 100)")
     assert await sessions.find(b"old") is None
-    assert await sessions.every(project_id=None, key_id=None) == []
+    assert await sessions.list_open(project_id=None, key_id=None) == []
     await sessions.open(token_hash=b"new", session_id="new", **KEY)
     assert await pool.fetchval("SELECT count(*) FROM dashboard_sessions") == 1
 

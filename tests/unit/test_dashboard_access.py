@@ -1,14 +1,28 @@
 """Who may see the operator's pages without a key, and what address the pages show."""
 
 import tomllib
+from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
+from litestar import Litestar
+from litestar.di import Provide
+from litestar.handlers import BaseRouteHandler
+from litestar.routes import HTTPRoute
+from msgspec.structs import replace
 
+from api.dashboard import access
+from api.dashboard.errors import SIGN_IN_PATH
+from api.dashboard.forms import FORM
 from api.dashboard.pages.audit import export_audit, save_audit, show_audit, show_runs
+from api.dashboard.rendering import template_config
+from api.dashboard.router import dashboard_router
 from api.dashboard.sessions import TOKEN_CHARS, SignIns
 from api.dashboard.snippets import address_of_request, snippets
+from api.dashboard.viewer import Viewer
 from api.operator import Peer
+from api.request_lifetime import BYTES_SCOPE
+from api.requests import CountedRequest
 from domain.errors import Forbidden, Unauthorized
 from infra.vault import Vault
 
@@ -30,6 +44,45 @@ async def test_the_open_view_has_no_log() -> None:
     for page in (show_audit, save_audit, export_audit, show_runs):
         with pytest.raises(Forbidden):
             await cast("Any", page.fn)(request=None, viewer=viewer, services=None)
+
+
+@pytest.mark.parametrize("was_signed_in", [False, True])
+async def test_the_open_view_sends_no_form_but_two(monkeypatch: pytest.MonkeyPatch, *, was_signed_in: bool) -> None:
+    open_view = await sign_ins(master_key=None, keyless=True).viewer(None, HERE)
+    first = replace(open_view, session_id="session_1") if was_signed_in else open_view
+
+    async def found(_: Any, *, known: Viewer | None = None) -> Viewer:
+        return first if known is None else open_view  # a session may end while its form comes
+
+    monkeypatch.setattr(access, "find_viewer", found)
+    taken, refused = set(), dict[str, str]()
+    for path, handler in forms():
+        request = form(f"csrf={open_view.csrf_token}")
+        try:
+            for guard in handler.resolve_guards():
+                await guard(request, handler)  # type: ignore[misc]  # every guard of a page is a coroutine
+            taken.add(path)
+        except Forbidden as error:
+            refused[path] = error.message
+    assert taken == {"/projects", "/sign-out", SIGN_IN_PATH}  # for the last one needs no viewer
+    assert len(refused) > 10
+    assert [path for path, message in refused.items() if "only show" not in message] == []
+
+
+def forms() -> Iterator[tuple[str, BaseRouteHandler]]:
+    """Every route of the dashboard that takes a form."""
+    services = {"services": Provide(lambda: None, sync_to_thread=False)}
+    app = Litestar([dashboard_router()], template_config=template_config(), dependencies=services)
+    for route in app.routes:
+        if isinstance(route, HTTPRoute):
+            yield from ((route.path, handler) for handler in route.route_handlers if "POST" in handler.http_methods)
+
+
+def form(text: str) -> CountedRequest:
+    """A form that a page of this gateway sends, whose bytes are counted."""
+    headers = [(b"host", b"localhost:3007"), (b"content-type", FORM.encode())]
+    scope: Any = {"type": "http", "method": "POST", "headers": headers, BYTES_SCOPE: None}
+    return CountedRequest.of_job(scope, cast("Any", None), text.encode())
 
 
 @pytest.mark.parametrize(

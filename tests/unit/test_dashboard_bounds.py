@@ -1,7 +1,7 @@
 """However much there is to show, a page makes a bounded part of it at once."""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ from api.dashboard.pages.budgets import MAX_CHART_DAYS, refusal_chart
 from api.dashboard.report_filters import ReportFilters
 from api.report_scope import MAX_DAYS
 from domain.errors import InvalidRequest
+from domain.money import NanoUsd, to_usd
 from projections.reports.refusals import RefusalReport, RefusedDay
 from projections.reports.scope import Window
 
@@ -29,6 +30,20 @@ def test_a_chart_of_refusals_has_the_last_days_of_a_long_window() -> None:
     chart = refusal_chart(report, Window(first=TODAY - timedelta(days=2_000), last=TODAY))
     assert len(chart.points) == MAX_CHART_DAYS
     assert (chart.points[-1].at.date(), chart.points[-1].values) == (TODAY, (1,))
+
+
+def test_a_table_has_every_digit_of_a_number_and_times_as_machines_read_them() -> None:
+    at = datetime(2026, 11, 26, 6, 5, tzinfo=UTC)
+    row = (to_usd(NanoUsd(1)), to_usd(NanoUsd(850)), to_usd(NanoUsd(0)), to_usd(NanoUsd(10**18)), at, at.date(), -0.5)
+    assert csv_text((), [row]).splitlines()[-1].split(",") == [
+        "0.000000001",
+        "0.00000085",
+        "0",
+        "1000000000",
+        "2026-11-26T06:05:00+00:00",
+        "2026-11-26",
+        "-0.5",
+    ]
 
 
 async def test_a_table_in_pieces_is_the_table_that_is_written_at_once() -> None:

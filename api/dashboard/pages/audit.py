@@ -1,4 +1,4 @@
-"""The events of the log, newest first, as they are stored; an export of them; verifications, and how far they are."""
+"""The audit page lists the log's events, exports them, and shows verifications with their progress."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ from api.dashboard.csv_files import CSV, csv_text
 from api.dashboard.forms import filters_of, form_of
 from api.dashboard.navigation import ADMINS, NavigationEntry
 from api.dashboard.project_choices import projects_to_choose
-from api.dashboard.rendering import PAGE_HEADERS, download, page, see
+from api.dashboard.rendering import download, download_in_pieces, page, see
 from api.dashboard.viewer import Viewer
 from api.requests import HttpRequest, in_utc
 from api.services import Services
@@ -60,7 +60,7 @@ class AuditPage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Events before this position."""
 
 
-class AskedRun(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class VerificationForm(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which verification is asked for."""
 
     kind: AuditKind
@@ -74,7 +74,7 @@ async def show_audit(
     viewer.require_role(*ADMINS)
     viewer.require_sign_in()
     asked = filters_of(request, AuditPage)
-    found = await _found(services, viewer, asked, SHOWN + 1)
+    found = await _matching_events(services, viewer, asked, SHOWN + 1)
     events = found[:SHOWN]
     return page(
         request,
@@ -102,7 +102,7 @@ async def save_audit(
     """The list as CSV, at most `MAX_SAVED` events."""
     viewer.require_role(*ADMINS)
     viewer.require_sign_in()
-    rows = map(_csv_row, await _found(services, viewer, filters_of(request, AuditPage), MAX_SAVED))
+    rows = map(_csv_row, await _matching_events(services, viewer, filters_of(request, AuditPage), MAX_SAVED))
     return download(csv_text(_CSV_HEADER, rows), media_type=CSV, file_name="events.csv")
 
 
@@ -115,8 +115,7 @@ async def export_audit(
     viewer.require_sign_in()
     selection = _selection(viewer, filters_of(request, AuditPage))
     lines = services.exports.lines(selection, after=0, head=await services.log.head())
-    headers = {**PAGE_HEADERS, "content-disposition": 'attachment; filename="events.jsonl"'}
-    return Stream(lines, media_type="application/jsonl", headers=headers)
+    return download_in_pieces(lines, media_type="application/jsonl", file_name="events.jsonl")
 
 
 @get(f"{NAVIGATION.path}/verifications")
@@ -131,20 +130,19 @@ async def show_runs(
 
 
 @post(f"{NAVIGATION.path}/verifications")
-async def ask_for_run(
+async def request_verification(
     request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
 ) -> Redirect:
     """Ask for a verification."""
     viewer.require_role("operator")
-    viewer.require_change()
-    await ask_run(services.pool, (await form_of(request, AskedRun)).kind, new_id("run"))
+    await ask_run(services.pool, (await form_of(request, VerificationForm)).kind, new_id("run"))
     return see(NAVIGATION.path)
 
 
-HANDLERS = (show_audit, save_audit, export_audit, show_runs, ask_for_run)
+HANDLERS = (show_audit, save_audit, export_audit, show_runs, request_verification)
 
 
-async def _found(services: Services, viewer: Viewer, asked: AuditPage, limit: int) -> list[RawEvent]:
+async def _matching_events(services: Services, viewer: Viewer, asked: AuditPage, limit: int) -> list[RawEvent]:
     before = int(asked.before) if asked.before is not None else NEWEST
     return await selected_raw_events(services.pool, _selection(viewer, asked), after=0, before=before, limit=limit)
 
@@ -203,7 +201,7 @@ def _pretty(data: bytes) -> str:
 def _csv_row(event: RawEvent) -> Sequence[Any]:
     return (
         event.position,
-        event.at.isoformat(),
+        event.at,
         event.type,
         event.stream,
         event.version,

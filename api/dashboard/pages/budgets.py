@@ -16,7 +16,7 @@ from api.dashboard.forms import filters_of
 from api.dashboard.lateness import lateness
 from api.dashboard.navigation import NavigationEntry
 from api.dashboard.rendering import download, page
-from api.dashboard.report_filters import ReportFilters, choices, scope_asked
+from api.dashboard.report_filters import ReportFilters, choices, filtered_scope
 from api.dashboard.viewer import Viewer
 from api.requests import HttpRequest
 from api.services import Services
@@ -96,27 +96,35 @@ class _Csv(Struct, frozen=True):
 async def show_budgets(
     request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
 ) -> Template:
-    """Show every window, every limit in use, every hold and every refusal of what the viewer may see."""
+    """Show every window, every limit in use, every hold and every refusal of what the viewer may see.
+
+    While the page is open, its script asks again for what changes by the second: for that piece alone.
+    """
     asked = filters_of(request, ReportFilters)
-    scope, window, now = await scope_asked(services, viewer, asked), asked.window(), datetime.now(UTC)
+    scope, window, now = await filtered_scope(services, viewer, asked), asked.window(), datetime.now(UTC)
     query = urlencode(asked.query())
+    live: dict[str, Any] = {
+        "caps": await caps(services.pool, scope, now, most=SHOWN),
+        "limits": await limits_in_use(services.pool, scope, now, most=SHOWN),
+        "holds": await holds(services.pool, scope, now, most=SHOWN),
+        "late": await lateness(services.pool, scope, "budgets", "refusals"),
+        "windows": WINDOWS,
+        "query": query,
+        "csv": _Csv(
+            f"/caps.csv?{query}", *(f"{NAVIGATION.path}/{name}.csv?{query}" for name in ("limits", "holds", "refusals"))
+        ),
+    }
+    if "hx-request" in request.headers:
+        return page(request, "budgets_live.html", title="Budgets and limits", **live)
     refusals = await refusal_report(services.pool, scope, window, most=SHOWN)
     return page(
         request,
         "budgets.html",
         title="Budgets and limits",
-        caps=await caps(services.pool, scope, now, most=SHOWN),
-        limits=await limits_in_use(services.pool, scope, now, most=SHOWN),
-        holds=await holds(services.pool, scope, now, most=SHOWN),
         refusals=refusals,
-        late=await lateness(services.pool, scope, "budgets", "refusals"),
         chart=refusal_chart(refusals, window) if refusals.days else None,
-        windows=WINDOWS,
         reasons=REASONS,
-        query=query,
-        csv=_Csv(
-            f"/caps.csv?{query}", *(f"{NAVIGATION.path}/{name}.csv?{query}" for name in ("limits", "holds", "refusals"))
-        ),
+        **live,
         **await choices(services, viewer, asked),
     )
 
@@ -126,7 +134,7 @@ async def save_holds(
     request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
 ) -> Response[bytes]:
     """The attempts in flight as CSV, at most `MAX_SAVED`."""
-    scope = await scope_asked(services, viewer, filters_of(request, ReportFilters))
+    scope = await filtered_scope(services, viewer, filters_of(request, ReportFilters))
     found = await holds(services.pool, scope, datetime.now(UTC), most=MAX_SAVED)
     return _saved("holds.csv", _HOLDS_HEADER, map(_hold_row, found.holds))
 
@@ -136,7 +144,7 @@ async def save_limits(
     request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
 ) -> Response[bytes]:
     """The keys whose limits are in use as CSV."""
-    scope = await scope_asked(services, viewer, filters_of(request, ReportFilters))
+    scope = await filtered_scope(services, viewer, filters_of(request, ReportFilters))
     found = await limits_in_use(services.pool, scope, datetime.now(UTC), most=MAX_SAVED)
     return _saved("limits.csv", _LIMITS_HEADER, map(_limit_row, found))
 
@@ -147,7 +155,7 @@ async def save_refusals(
 ) -> Response[bytes]:
     """The refusals as CSV, a line for each day, key and window, at most `MAX_SAVED`."""
     asked = filters_of(request, ReportFilters)
-    scope = await scope_asked(services, viewer, asked)
+    scope = await filtered_scope(services, viewer, asked)
     await wait_until_folded(services.pool, "refusals", project_id=scope.project_id)
     found = await refusal_report(services.pool, scope, asked.window(), most=MAX_SAVED)
     return _saved("refusals.csv", _REFUSALS_HEADER, map(_refusal_row, found.last))
@@ -192,7 +200,7 @@ def _hold_row(one: Hold) -> Sequence[Any]:
         one.model,
         one.provider,
         one.held,
-        one.admitted_at.isoformat(),
+        one.admitted_at,
         "yes" if one.is_claimed else "no",
     )
 
@@ -215,13 +223,13 @@ def _use(use: Use | None) -> tuple[int | None, int | None]:
 
 def _refusal_row(one: Refused) -> Sequence[Any]:
     return (
-        one.day.isoformat(),
+        one.day,
         one.project_id,
         one.key_id,
         one.key_name,
         one.window,
         one.requests,
-        one.last_at.isoformat(),
+        one.last_at,
         one.last_request_id,
         one.limit,
         one.taken,

@@ -52,7 +52,6 @@ async def try_model(
     request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
 ) -> Template | Response[Any]:
     """Call a model. A script that accepts events gets the answer as it is written, any other browser a page."""
-    viewer.require_change()
     wants_stream = EVENT_STREAM in request.headers.get("accept", "")
     values = await form_values(request)
     try:

@@ -1,6 +1,7 @@
 """The first page: what is spent and will be, how full every cap is, and whether something is wrong."""
 
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import urlencode
 
 from litestar import Response, get
@@ -12,7 +13,7 @@ from api.dashboard.forms import filters_of
 from api.dashboard.lateness import lateness
 from api.dashboard.navigation import NavigationEntry
 from api.dashboard.rendering import download, page
-from api.dashboard.report_filters import ReportFilters, choices, scope_asked
+from api.dashboard.report_filters import ReportFilters, choices, filtered_scope
 from api.dashboard.usage_charts import chart_over_time
 from api.dashboard.usage_metrics import METRICS
 from api.dashboard.viewer import Viewer
@@ -22,7 +23,6 @@ from api.services import Services
 from api.vendors.paths import HOME_PATH
 from projections.freshness import wait_until_folded
 from projections.reports.money import caps
-from projections.reports.sources import MAX_HOURLY_DAYS
 from projections.reports.usage import usage_over_time
 
 NAVIGATION = NavigationEntry(path=HOME_PATH, label="Overview")
@@ -46,10 +46,22 @@ _CAPS_HEADER = (
 async def show_overview(
     request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
 ) -> Template:
-    """Show the state of what the viewer may see. The page says itself if the figures lag behind."""
+    """Show the state of what the viewer may see. The page says itself if the figures lag behind.
+
+    While it is open, its script asks for the figures again: for that piece alone.
+    """
     asked = filters_of(request, ReportFilters)
-    scope, window = await scope_asked(services, viewer, asked), asked.window()
-    time = "hour" if window.days <= min(_HOURLY_DAYS, MAX_HOURLY_DAYS) else "day"
+    scope, window = await filtered_scope(services, viewer, asked), asked.window()
+    live: dict[str, Any] = {
+        "overview": await overview_of(services, scope, window),
+        "late": await lateness(services.pool, scope, *_FOLDED),
+        "asked": asked,
+        "query": asked.query(),
+        "caps_csv": f"/caps.csv?{urlencode(asked.query())}",
+    }
+    if "hx-request" in request.headers:
+        return page(request, "overview_live.html", title="Overview", **live)
+    time = "hour" if window.days <= _HOURLY_DAYS else "day"
     lines = await usage_over_time(services.pool, scope, window, time)
     charts = [
         chart_over_time(lines, METRICS[name], time, window, f"{METRICS[name].label} by {time}")
@@ -60,12 +72,8 @@ async def show_overview(
         "overview.html",
         title="Overview",
         path=NAVIGATION.path,  # whichever of its two addresses was asked for
-        overview=await overview_of(services, scope, window),
         charts=charts,
-        late=await lateness(services.pool, scope, *_FOLDED),
-        query=asked.query(),
-        caps_csv=f"/caps.csv?{urlencode(asked.query())}",
-        **await choices(services, viewer, asked),
+        **live | await choices(services, viewer, asked),
     )
 
 
@@ -74,7 +82,7 @@ async def save_caps(
     request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
 ) -> Response[bytes]:
     """Every cap as CSV, at most `MAX_ROWS_AT_ONCE`."""
-    scope = await scope_asked(services, viewer, filters_of(request, ReportFilters))
+    scope = await filtered_scope(services, viewer, filters_of(request, ReportFilters))
     await wait_until_folded(services.pool, "budgets", project_id=scope.project_id)
     rows = [
         (

@@ -68,7 +68,6 @@ async def set_price(
     request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
 ) -> Template | Redirect:
     """Set a model's price for the whole installation."""
-    viewer.require_change()
     viewer.require_role("operator")
     try:
         event = await price_set(services.caller_pool, await form_of(request, NewPriceBody, _FIELDS))

@@ -9,7 +9,6 @@ from litestar.params import FromPath
 from litestar.response import Redirect, Template
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from api.accounts import DEFAULT_INSTALLATION_DAILY_BUDGET
 from api.dashboard.csv_files import CSV, MAX_ROWS_AT_ONCE, csv_text
 from api.dashboard.figures import plain_dollars
 from api.dashboard.forms import FieldKinds, filters_of, form_of, form_values, is_outdated, mark_of
@@ -21,13 +20,13 @@ from api.native.projects import (
     OperatorsProjectChangeBody,
     ProviderKey,
     changed_project,
+    new_project,
     new_webhook_secret,
 )
 from api.requests import HttpRequest, id_in_path
 from api.services import Services
 from domain.budget import Period, day_of
 from domain.errors import InvalidRequest, NotFound
-from domain.routing import ANTHROPIC, OPENAI
 from projections import keys
 from projections.budgets import Balance, balances_of
 from projections.keys import ProjectRecord
@@ -76,7 +75,7 @@ async def save_projects(
         (
             project.project_id,
             project.name,
-            project.created_at.isoformat(),
+            project.created_at,
             plain_dollars(project.daily_budget_nano_usd),
             plain_dollars(project.monthly_budget_nano_usd),
             plain_dollars(balances["month"].spent_nano_usd),
@@ -86,7 +85,7 @@ async def save_projects(
     return download(csv_text(_CSV_HEADER, rows), media_type=CSV, file_name="projects.csv")
 
 
-@post(NAVIGATION.path)
+@post(NAVIGATION.path, opt={"open_view": True})
 async def create_project(
     request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
 ) -> Template:
@@ -96,12 +95,7 @@ async def create_project(
         body = await form_of(request, NewProjectBody)
     except InvalidRequest as error:
         return await _list_page(request, services, ProjectsPage(), await form_values(request), error)
-    given = {OPENAI: body.openai_key, ANTHROPIC: body.anthropic_key}
-    created = await services.accounts.create_project(
-        body.name,
-        {name: key for name, key in given.items() if key},
-        installation_daily_budget_nano_usd=None if viewer.may_change else DEFAULT_INSTALLATION_DAILY_BUDGET,
-    )
+    created = await new_project(services, body, is_operator=viewer.may_change)
     return page(
         request,
         "secret.html",
@@ -131,7 +125,6 @@ async def change_project(
     services: NamedDependency[Services],
 ) -> Template | Redirect:
     """Change a project's settings."""
-    viewer.require_change()
     project = await _project(services, viewer, project_id)
     if is_outdated(await form_values(request), _values(project)):
         return await _project_page(request, services, project, was_changed=True)
@@ -154,7 +147,6 @@ async def rotate_webhook_secret(
     services: NamedDependency[Services],
 ) -> Template:
     """Make a new secret for a project's webhooks, and show it, this once."""
-    viewer.require_change()
     project = await _project(services, viewer, project_id)
     made = await new_webhook_secret(services, project.project_id)
     return _secret(request, project, made.webhook_secret)

@@ -16,7 +16,7 @@ from msgspec import UNSET, Struct
 from api.dashboard.csv_files import CSV, csv_text
 from api.dashboard.forms import FieldKinds, filters_of, form_of, form_values
 from api.dashboard.navigation import ADMINS, NavigationEntry
-from api.dashboard.provider_owners import asked_owner, changeable_owner, owner_choices, visible_owner
+from api.dashboard.provider_owners import owner_choices, requested_owner, visible_owner
 from api.dashboard.rendering import download, page, see
 from api.dashboard.viewer import Viewer
 from api.native.credentials import CredentialChangeBody, NewCredentialBody
@@ -63,7 +63,7 @@ async def show_providers(
     request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
 ) -> Template:
     """List the providers of an owner, with their credentials."""
-    owner = await asked_owner(services, viewer, filters_of(request, ProvidersPage).owner)
+    owner = await requested_owner(services, viewer, filters_of(request, ProvidersPage).owner)
     return await _list(request, services, viewer, owner, {}, None)
 
 
@@ -72,7 +72,7 @@ async def show_health(
     request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
 ) -> Template:
     """Show how providers answer: a page of its own, and a piece of the other. It waits for what the workers tell."""
-    owner = await asked_owner(services, viewer, filters_of(request, ProvidersPage).owner)
+    owner = await requested_owner(services, viewer, filters_of(request, ProvidersPage).owner)
     return page(
         request,
         "provider_health.html",
@@ -88,7 +88,7 @@ async def save_health(
     request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
 ) -> Response[bytes]:
     """The same as CSV."""
-    owner = await asked_owner(services, viewer, filters_of(request, ProvidersPage).owner)
+    owner = await requested_owner(services, viewer, filters_of(request, ProvidersPage).owner)
     rows = [
         (
             one.provider,
@@ -97,13 +97,13 @@ async def save_health(
             one.credential,
             one.state,
             one.reason,
-            one.since.isoformat() if one.since else None,
+            one.since,
             one.calls,
             one.failures,
             one.latency_ms.p50,
             one.latency_ms.p95,
             one.last_errors[0].code if one.last_errors else None,
-            one.last_errors[0].at.isoformat() if one.last_errors else None,
+            one.last_errors[0].at if one.last_errors else None,
         )
         for one in await _health(services, viewer, owner)
     ]
@@ -116,7 +116,7 @@ async def add_provider(
 ) -> Template | Redirect:
     """Configure a provider."""
     values = await form_values(request)
-    owner = await changeable_owner(services, viewer, values.get("owner", ""))
+    owner = await visible_owner(services, viewer, values.get("owner", ""))
     try:
         body = await form_of(request, NewProviderBody, _NEW_FIELDS)
         added = await services.provider_settings.add(owner, body.provider(), body.api_key)
@@ -146,7 +146,7 @@ async def change_provider(
     services: NamedDependency[Services],
 ) -> Template | Redirect:
     """Change a provider's address, key or list of models."""
-    owner = await changeable_owner(services, viewer, owner)
+    owner = await visible_owner(services, viewer, owner)
     try:
         body = await form_of(request, ProviderChangeBody, _FIELDS)
         await services.provider_settings.change(
@@ -170,7 +170,7 @@ async def remove_provider(
     services: NamedDependency[Services],
 ) -> Redirect:
     """Remove a provider. Its costs stay in the log."""
-    owner = await changeable_owner(services, viewer, owner)
+    owner = await visible_owner(services, viewer, owner)
     await services.provider_settings.remove(owner, id_in_path(provider))
     return see(NAVIGATION.path, {"owner": owner})
 
@@ -184,7 +184,7 @@ async def add_credential(
     services: NamedDependency[Services],
 ) -> Template | Redirect:
     """Add a further credential."""
-    owner = await changeable_owner(services, viewer, owner)
+    owner = await visible_owner(services, viewer, owner)
     try:
         body = await form_of(request, NewCredentialBody)
         await services.credential_admin.add(owner, id_in_path(provider), body.name, body.api_key, body.weight)
@@ -203,7 +203,7 @@ async def change_credential(
     services: NamedDependency[Services],
 ) -> Template | Redirect:
     """Change a credential's weight, or replace its key."""
-    owner = await changeable_owner(services, viewer, owner)
+    owner = await visible_owner(services, viewer, owner)
     try:
         body = await form_of(request, CredentialChangeBody)
         await services.credential_admin.change(
@@ -228,7 +228,7 @@ async def remove_credential(
     services: NamedDependency[Services],
 ) -> Template | Redirect:
     """Remove a further credential."""
-    owner = await changeable_owner(services, viewer, owner)
+    owner = await visible_owner(services, viewer, owner)
     try:
         await services.credential_admin.remove(owner, id_in_path(provider), id_in_path(name))
     except InvalidRequest as error:

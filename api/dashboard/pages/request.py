@@ -13,15 +13,13 @@ from msgspec import Struct
 
 from api.dashboard.rendering import page
 from api.dashboard.viewer import Viewer
-from api.requests import HttpRequest, id_in_path
+from api.requests import HttpRequest
 from api.services import Services
-from api.stored_answers import stored_answer
-from domain.errors import NotFound
-from domain.events import RequestRejected, StoredEvent, request_stream
-from projections.freshness import wait_until_folded
+from api.stored_answers import request_with_events, stored_answer
+from domain.events import RequestRejected, StoredEvent
 from projections.reports.charges import charges_of
 from projections.reports.labels import labels_of
-from projections.reports.requests import RequestView, get_request
+from projections.reports.requests import RequestView
 from projections.request_attempts import attempts_of, targets_of
 
 MAX_SHOWN_ANSWER_BYTES = 64 * 1024
@@ -43,12 +41,7 @@ async def show_request(
     services: NamedDependency[Services],
 ) -> Template:
     """Show a request of what the viewer may see."""
-    scope = viewer.scope()
-    await wait_until_folded(services.pool, "requests", project_id=scope.project_id)
-    found = await get_request(services.pool, scope, id_in_path(request_id))
-    if found is None:
-        raise NotFound("there is no such request")
-    events = await services.log.read_stream(request_stream(request_id))
+    found, events = await request_with_events(services, viewer.scope(), request_id)
     return page(
         request,
         "request.html",
@@ -59,7 +52,7 @@ async def show_request(
         targets=targets_of(events),
         charges=charges_of(events),
         refusal=next((one.event for one in events if isinstance(one.event, RequestRejected)), None),
-        events=[(stored, _pretty(stored)) for stored in events],
+        events=[(stored, _json(stored.event)) for stored in events],
         answer=await _answer(services, viewer, found, events),
         metadata=_json(found.metadata) if found.metadata else None,
     )
@@ -83,10 +76,6 @@ async def _answer(
         with suppress(msgspec.DecodeError):
             text = msgspec.json.format(body, indent=2).decode(errors="replace")
     return Answer(text=text, size=len(body), is_cut=is_cut)
-
-
-def _pretty(stored: StoredEvent) -> str:
-    return _json(stored.event)
 
 
 def _json(value: Any) -> str:

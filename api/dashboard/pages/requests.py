@@ -14,9 +14,9 @@ from api.dashboard.csv_files import CSV, csv_pieces
 from api.dashboard.forms import filters_of
 from api.dashboard.navigation import NavigationEntry
 from api.dashboard.rendering import download_in_pieces, page
-from api.dashboard.report_filters import ReportFilters, Text, choices, scope_asked
+from api.dashboard.report_filters import ReportFilters, Text, choices, filtered_scope
 from api.dashboard.viewer import Viewer
-from api.report_scope import asked_dollars, asked_metadata
+from api.report_scope import parse_dollars, parse_metadata
 from api.requests import HttpRequest
 from api.services import Services
 from projections.freshness import wait_until_folded
@@ -142,7 +142,7 @@ async def _wanted(services: Services, viewer: Viewer, asked: RequestsPage) -> Se
     if asked.range or asked.first or asked.last:
         begins, ends = asked.window().moments()
     return Search(
-        scope=await scope_asked(services, viewer, asked),
+        scope=await filtered_scope(services, viewer, asked),
         status=asked.status,
         model=asked.model,
         provider=asked.provider,
@@ -151,9 +151,9 @@ async def _wanted(services: Services, viewer: Viewer, asked: RequestsPage) -> Se
         error_code=asked.error,
         since=begins,
         until=ends,
-        min_cost_nano_usd=asked_dollars(asked.cost, "cost"),
+        min_cost_nano_usd=parse_dollars(asked.cost, "cost"),
         min_latency_ms=int(asked.latency) if asked.latency else None,
-        metadata=asked_metadata(asked.metadata),
+        metadata=parse_metadata(asked.metadata),
         before=asked.before,
         after=asked.after,
     )
@@ -187,7 +187,7 @@ def _address(path: str, asked: RequestsPage, **changed: str | None) -> str:
 def _csv_row(one: RequestView) -> tuple[Any, ...]:
     return (
         one.request_id,
-        one.at.isoformat(),
+        one.at,
         one.project_id,
         one.key_id,
         one.operation,

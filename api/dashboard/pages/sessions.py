@@ -26,7 +26,7 @@ class EndedSession(Struct, frozen=True, rename="camel", forbid_unknown_fields=Tr
 @get(SESSIONS_PATH)
 async def show_sessions(request: HttpRequest, viewer: NamedDependency[Viewer]) -> Template:
     """List the open sessions that the viewer may see."""
-    sessions = await sign_ins_of(request).every(viewer)
+    sessions = await sign_ins_of(request).list_open(viewer)
     return page(request, "sessions.html", title="Sessions", sessions=sessions)
 
 
@@ -34,8 +34,8 @@ async def show_sessions(request: HttpRequest, viewer: NamedDependency[Viewer]) -
 async def save_sessions(request: HttpRequest, viewer: NamedDependency[Viewer]) -> Response[bytes]:
     """The list as CSV."""
     rows = [
-        (one.key_id or "operator", one.client, one.opened_at.isoformat(), one.expires_at.isoformat())
-        for one in await sign_ins_of(request).every(viewer)
+        (one.key_id or "operator", one.client, one.opened_at, one.expires_at)
+        for one in await sign_ins_of(request).list_open(viewer)
     ]
     return download(csv_text(("key", "browser", "since", "until"), rows), media_type=CSV, file_name="sessions.csv")
 
@@ -43,14 +43,13 @@ async def save_sessions(request: HttpRequest, viewer: NamedDependency[Viewer]) -
 @post(f"{SESSIONS_PATH}/end")
 async def end_session(request: HttpRequest, viewer: NamedDependency[Viewer]) -> Redirect:
     """End a session."""
-    viewer.require_change()
     ended = (await form_of(request, EndedSession)).session_id
     if not await sign_ins_of(request).end(viewer, ended):
         raise NotFound("there is no such session: it has ended")
     return see(SIGN_IN_PATH if ended == viewer.session_id else SESSIONS_PATH)
 
 
-@post("/sign-out")
+@post("/sign-out", opt={"open_view": True})
 async def sign_out(request: HttpRequest, viewer: NamedDependency[Viewer]) -> Redirect:
     """End the viewer's own session."""
     if viewer.session_id is not None:

@@ -10,13 +10,12 @@ from litestar.di import NamedDependency
 from litestar.response import Template
 from msgspec import Struct
 
-from api.dashboard.amounts import plain
 from api.dashboard.charts import Chart
 from api.dashboard.csv_files import CSV, csv_text
 from api.dashboard.forms import filters_of
 from api.dashboard.navigation import NavigationEntry
 from api.dashboard.rendering import download, page
-from api.dashboard.report_filters import ReportFilters, Text, choices, scope_asked
+from api.dashboard.report_filters import ReportFilters, Text, choices, filtered_scope
 from api.dashboard.usage_charts import MAX_SERIES, chart_by_group, chart_over_time, shown_value
 from api.dashboard.usage_metrics import DEFAULT_METRIC, METRICS, Column
 from api.dashboard.viewer import Viewer
@@ -25,6 +24,7 @@ from api.services import Services
 from domain.budget import day_of
 from domain.errors import InvalidRequest
 from domain.money import to_usd
+from infra.database import Pool
 from infra.snapshot import snapshot
 from projections.freshness import wait_until_folded
 from projections.reports.labels import metadata_names
@@ -69,8 +69,8 @@ async def show_usage(
     request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
 ) -> Template:
     """Show a metric by one or two groups."""
-    asked, scope = await _asked(request, viewer, services)
-    columns, window = METRICS[asked.metric].columns, asked.window()
+    asked, scope, window = await _asked(request, viewer, services)
+    columns = METRICS[asked.metric].columns
     names = await metadata_names(services.pool, scope, window)
     groups = [*_GROUPS, *(["project"] if viewer.role == "operator" else []), *(f"metadata.{name}" for name in names)]
     shown = {
@@ -85,16 +85,18 @@ async def show_usage(
         source = source_of(scope, window, asked.groups())
     except InvalidRequest as error:  # of groups that do not go together: the filters stay, to choose others
         return page(request, "usage.html", status=400, error=error, rows=(), chart=None, **shown)
-    report = await _report(services, scope, asked)
+    async with snapshot(services.pool) as pool:
+        report = await usage_report(pool, scope, window, asked.groups())
+        chart = await _chart(pool, scope, window, asked, report)
     return page(
         request,
         "usage.html",
         error=None,
-        rows=[_row(line, asked, columns, report) for line in report.lines[:MAX_SHOWN]],
+        rows=[_row(line, asked, window, columns, report) for line in report.lines[:MAX_SHOWN]],
         left_out=report.lines_left_out + max(0, len(report.lines) - MAX_SHOWN),
         totals=tuple(column.value(report.totals) for column in columns),
         before=columns[0].value(report.previous_totals),
-        chart=await _chart(services, scope, window, asked, report),
+        chart=chart,
         csv=f"{NAVIGATION.path}.csv?{urlencode(asked.query())}",
         caption=f"{METRICS[asked.metric].label} by {' and '.join(asked.groups())}",
         has_no_durations=source.durations is None,
@@ -108,8 +110,9 @@ async def save_usage(
     request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
 ) -> Response[bytes]:
     """The lines as CSV, at most 1,000."""
-    asked, scope = await _asked(request, viewer, services)
-    report = await _report(services, scope, asked)
+    asked, scope, window = await _asked(request, viewer, services)
+    async with snapshot(services.pool) as pool:
+        report = await usage_report(pool, scope, window, asked.groups())
     columns = METRICS[asked.metric].columns
     header = [*asked.groups(), *(_csv_name(column) for column in columns), f"{_csv_name(columns[0])} before"]
     rows = [
@@ -126,41 +129,36 @@ async def save_usage(
 HANDLERS = (show_usage, save_usage)
 
 
-async def _asked(request: HttpRequest, viewer: Viewer, services: Services) -> tuple[UsagePage, Scope]:
+async def _asked(request: HttpRequest, viewer: Viewer, services: Services) -> tuple[UsagePage, Scope, Window]:
+    """What is asked for, within what the viewer may see, as soon as the projections have it."""
     asked = filters_of(request, UsagePage)
     if asked.metric not in METRICS:
         raise InvalidRequest(f"`metric` is {asked.metric!r}: allowed are {', '.join(METRICS)}", field="metric")
     for name, group in (("group", asked.group), ("then", asked.then)):
         if group is not None and not is_group(group):
             raise InvalidRequest(f"`{name}` is {group!r}: usage cannot be grouped by that", field=name)
-    return asked, await scope_asked(services, viewer, asked)
-
-
-async def _report(services: Services, scope: Scope, asked: UsagePage) -> UsageReport:
+    scope, window = await filtered_scope(services, viewer, asked), asked.window()
     await wait_until_folded(services.pool, *_FOLDED, project_id=scope.project_id)
-    async with snapshot(services.pool) as pool:
-        return await usage_report(pool, scope, asked.window(), asked.groups())
+    return asked, scope, window
 
 
-async def _chart(
-    services: Services, scope: Scope, window: Window, asked: UsagePage, report: UsageReport
-) -> Chart | None:
-    """The metric over time; None if the groups have no times, and are of keys by model or the like."""
+async def _chart(pool: Pool, scope: Scope, window: Window, asked: UsagePage, report: UsageReport) -> Chart:
+    """Draw the metric over time: by the group that is a time, else by day."""
     metric, groups = METRICS[asked.metric], asked.groups()
     times = [group for group in groups if group in _TIMES]
     if not times:
-        days = await usage_over_time(services.pool, scope, window, "day")
+        days = await usage_over_time(pool, scope, window, "day")
         return chart_over_time(days, metric, "day", window, f"{metric.label} by day")
     if len(groups) == 1:
         return chart_over_time(report.lines, metric, times[0], window, f"{metric.label} by {times[0]}")
     other = next(group for group in groups if group not in _TIMES)
     figure = metric.label if metric.first.label == metric.label else f"{metric.label}, {metric.first.label},"
     label = f"{figure} by {other} and {times[0]}"
-    found = await usage_of_most(services.pool, scope, window, other, times[0], most=MAX_SERIES)
+    found = await usage_of_most(pool, scope, window, other, times[0], most=MAX_SERIES)
     return chart_by_group(found, metric, times[0], window, label)
 
 
-def _row(line: UsageLine, asked: UsagePage, columns: Sequence[Column], report: UsageReport) -> Row:
+def _row(line: UsageLine, asked: UsagePage, window: Window, columns: Sequence[Column], report: UsageReport) -> Row:
     now = columns[0].value(line)
     before = columns[0].value(line.previous) if line.previous is not None else None
     return Row(
@@ -168,11 +166,11 @@ def _row(line: UsageLine, asked: UsagePage, columns: Sequence[Column], report: U
         values=tuple(column.value(line) for column in columns),
         before=before,
         change=(now - before) / before if now is not None and before else None,
-        requests_query=_requests_query(line, asked),
+        requests_query=_requests_query(line, asked, window),
     )
 
 
-def _requests_query(line: UsageLine, asked: UsagePage) -> str | None:
+def _requests_query(line: UsageLine, asked: UsagePage, window: Window) -> str | None:
     """The address of the requests of a line, if the list has filters for its groups."""
     query: dict[str, str] = {name: value for name, value in asked.query().items() if name in ("project", "key")}
     for group, value in line.group.items():
@@ -187,7 +185,6 @@ def _requests_query(line: UsageLine, asked: UsagePage) -> str | None:
         else:
             return None
     if "day" not in line.group:
-        window = asked.window()
         query |= {"from": f"{window.first}", "to": f"{window.last}"}
     return urlencode(query)
 
@@ -199,7 +196,7 @@ def _csv_name(column: Column) -> str:
 
 
 def _csv_value(column: Column, value: Any) -> Any:
-    return plain(to_usd(value)) if column.unit == "usd" and value is not None else value
+    return to_usd(value) if column.unit == "usd" and value is not None else value
 
 
 def _csv_group(value: Any) -> str:
