@@ -8,7 +8,7 @@ import asyncpg
 import msgspec
 
 from domain.extras import NO_EXTRAS
-from domain.habits import LATEST, LOOKED_THROUGH, usual
+from domain.habits import LATEST, LOOKED_THROUGH, usual_most
 from domain.money import ZERO, NanoUsd
 from domain.pricing import Price, charge
 from domain.tokens import TokenUsage
@@ -60,8 +60,8 @@ def usual_cost(answers: list[asyncpg.Record], input_tokens: int) -> NanoUsd | No
 
     At least what they usually cost: some charges are not for tokens. None: too few, or no price.
     """
-    cost = usual((answer["cost_nano_usd"], max(1, answer["cost_nano_usd"])) for answer in answers)
-    written = usual((answer["completion_tokens"], max(1, answer["completion_tokens"])) for answer in answers)
+    cost = usual_most(answer["cost_nano_usd"] for answer in answers)
+    written = usual_most(answer["completion_tokens"] for answer in answers)
     if cost is None or written is None or not input_tokens or answers[0]["price"] is None:
         return None
     price = _decode_price(answers[0]["price"])

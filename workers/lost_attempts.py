@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from domain.events import RequestCompleted, request_stream
 from domain.extras import NO_EXTRAS, with_asked
-from domain.habits import LATEST, LOOKED_THROUGH, SHARE, usual
+from domain.habits import LATEST, LOOKED_THROUGH, usual_most
 from domain.money import NanoUsd
 from domain.pricing import charge
 from domain.tokens import TokenUsage
@@ -85,16 +85,11 @@ class LostAttempts:
 
 def habit_of(answers: list[RequestCompleted]) -> Habit | None:
     """Learn from answers; None if there are too few of them."""
-    tokens = usual((one.usage.completion_tokens, max(1, one.usage.completion_tokens)) for one in answers)
-    read = usual(
-        (Fraction(one.usage.prompt_tokens, one.request_bytes), one.request_bytes)
-        for one in answers
-        if one.request_bytes
-    )
+    tokens = usual_most(one.usage.completion_tokens for one in answers)
+    read = usual_most(Fraction(one.usage.prompt_tokens, one.request_bytes) for one in answers if one.request_bytes)
     if tokens is None or read is None:
         return None
-    streamed = [(one.usage.completion_tokens, one.output_bytes) for one in answers if one.output_bytes]
-    written = usual((Fraction(counted, size), size) for counted, size in streamed)
+    written = usual_most(Fraction(one.usage.completion_tokens, one.output_bytes) for one in answers if one.output_bytes)
     return Habit(output_tokens=tokens, input_density=read, output_density=written)
 
 
@@ -147,7 +142,6 @@ def _usual_output(job: Job, habit: Habit, seen: SeenStream | None) -> int | None
         written = UNDER_WAY_TOKENS * job.choices
     elif habit.output_density is None:
         return None
-    else:  # three of four streams have come no further than that on the way to their next report
-        came = seen.received_bytes + SHARE * (seen.covered_bytes - seen.received_bytes)
-        written = math.ceil(habit.output_density * came)
+    else:  # it may have come as far as to where its next report was due
+        written = math.ceil(habit.output_density * max(seen.received_bytes, seen.covered_bytes))
     return min(job.output_bound, max(written, seen.output_tokens))
