@@ -203,11 +203,7 @@ async def test_nothing_is_called_again_for_callers_that_died_with_everything_els
         calls = provider.calls
         requests = ask(Client(session, gateway.address, gateway.first_key), "all")
         await in_flight(provider, REQUESTS // 2)
-        for process in gateway.tree():
-            process.suspend()
-        for process in gateway.tree():
-            process.kill()
-        gateway.process.wait()
+        gateway.kill_all()
         await asyncio.gather(*requests, return_exceptions=True)
     assert provider.calls <= calls + REQUESTS
     called = provider.calls

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import psutil
 import pytest
 from aiohttp import web
 from standardwebhooks import Webhook
@@ -253,10 +252,7 @@ async def test_processes_that_die_lose_no_job_and_no_answer_is_paid_twice(
     prompts = [f"job {n} [[delay=1500]] [[tokens=40/20]]" for n in range(30)]
     batch = await accepted(client, {"requests": [chat(prompt) for prompt in prompts]})
     await eventually(lambda: provider.calls >= 3, within_s=30)
-    for process in own.tree():
-        process.kill()
-    psutil.wait_procs(own.tree() if psutil.pid_exists(own.process.pid) else [], timeout=20)
-    own.process.wait(20)
+    own.kill_all()
     shutil.rmtree(own.data_dir / "nats" / "jetstream")
     again = Gateway.start(own.data_dir, env=environment_for(provider))
     try:
