@@ -14,12 +14,14 @@ from projections.refusals import Refusals
 from projections.requests import Requests
 from projections.rollups import Rollups
 from projections.routes import Routes
+from projections.totals import Totals
 from projections.usage import Usage
 
 FOLDED: tuple[Projection, ...] = (
     Budgets(),
     Usage(),
     Rollups(),
+    Totals(),
     Attributes(),
     Refusals(),
     Requests(),

@@ -5,19 +5,19 @@ What they are of and when they count is as in `projections/usage.py`.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal, TypeAlias
 
 from domain.budget import day_of
 from domain.errors import BudgetExceeded
-from domain.events import RequestCompleted, RequestFailed, RequestRejected, RequestServedFromCache, StoredEvent
+from domain.events import RequestFailed, RequestRejected, StoredEvent
 from domain.latency import bucket_of
 from infra.database import Connection
+from projections.histograms import Measure, add_histograms, durations_of
 from projections.sums import SUMS, Sums, add_to, usage_events
 
 Period: TypeAlias = Literal["hour", "day"]
-Measure: TypeAlias = Literal["answer", "first_token"]
 ALL = ""
 """In the place of a project, a key, an operation, a provider or a model: all of them."""
 
@@ -34,18 +34,6 @@ _GROUP = {
 }
 _HISTOGRAM = _GROUP | {"measure": "text"}
 _ERRORS = {"project_id": "text", "day": "date"} | dict.fromkeys(("key_id", "provider", "model", "code"), "text")
-
-_NAMES, _COUNT = ", ".join(_HISTOGRAM), len(_HISTOGRAM)
-_ARRAYS = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(_HISTOGRAM.values(), 1))
-_STORED = (
-    f"SELECT g.number, t.buckets, t.answers FROM unnest({_ARRAYS}) WITH ORDINALITY AS g ({_NAMES}, number) "  # noqa: S608 - constants
-    f"JOIN {{table}} t USING ({_NAMES})"
-)
-_WRITE = (
-    f"INSERT INTO {{table}} ({_NAMES}, buckets, answers) "  # noqa: S608 - as above
-    f"VALUES ({', '.join(f'${number}' for number in range(1, _COUNT + 3))}) "
-    f"ON CONFLICT ({_NAMES}) DO UPDATE SET buckets = excluded.buckets, answers = excluded.answers"
-)
 
 _Finest: TypeAlias = tuple[str, datetime, str, str, str, str]
 """Project, hour, key, operation, provider, model."""
@@ -66,7 +54,7 @@ class Rollups:
             hour = stored.at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
             group = (stored.project_id, hour, event.key_id, event.operation, event.provider, event.model)
             sums.add(group, event)
-            for measure, duration_ms in _durations(event):
+            for measure, duration_ms in durations_of(event):
                 durations[group, measure][bucket_of(duration_ms)] += 1
             code = _error_code(event)
             if code is not None:
@@ -82,26 +70,9 @@ class Rollups:
                 histograms[(*group, measure)].update(answers)
         rows = ((*group, *amounts) for group, amounts in rolled.items())
         await add_to(connection, f"usage_rollups{suffix}", _GROUP, SUMS, rows, wide=MONEY)
-        await _merge(connection, f"usage_durations{suffix}", histograms)
+        await add_histograms(connection, f"usage_durations{suffix}", _HISTOGRAM, histograms)
         failed = ((*group, requests) for group, requests in errors.items())
         await add_to(connection, f"usage_errors{suffix}", _ERRORS, ("requests",), failed)
-
-
-async def _merge(connection: Connection, table: str, histograms: Mapping[tuple[Any, ...], Mapping[int, int]]) -> None:
-    """Add histograms to those of the table: read, added here, and written, for nobody else writes them."""
-    if not histograms:
-        return
-    groups = sorted(histograms)
-    columns = list(map(list, zip(*groups, strict=True)))
-    rows = await connection.fetch(_STORED.format(table=table), *columns)
-    merged = [Counter(histograms[group]) for group in groups]
-    for row in rows:
-        merged[row["number"] - 1].update(dict(zip(row["buckets"], row["answers"], strict=True)))
-    buckets = [sorted(answers) for answers in merged]
-    counted = [[answers[bucket] for bucket in own] for answers, own in zip(merged, buckets, strict=True)]
-    # PostgreSQL has no arrays of arrays that differ in length
-    written = [(*group, *both) for group, *both in zip(groups, buckets, counted, strict=True)]
-    await connection.executemany(_WRITE.format(table=table), written)
 
 
 def _groups(finest: Any) -> Iterator[tuple[Any, ...]]:
@@ -112,13 +83,6 @@ def _groups(finest: Any) -> Iterator[tuple[Any, ...]]:
         yield project_id, period, starts_at, ALL, operation, provider, model
         yield project_id, period, starts_at, key_id, ALL, ALL, ALL
         yield ALL, period, starts_at, ALL, operation, provider, model
-
-
-def _durations(event: object) -> Iterator[tuple[Measure, int]]:
-    if isinstance(event, RequestCompleted | RequestServedFromCache):
-        yield "answer", event.latency_ms
-    if isinstance(event, RequestCompleted) and event.first_token_ms is not None:
-        yield "first_token", event.first_token_ms
 
 
 def _error_code(event: object) -> str | None:
