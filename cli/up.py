@@ -82,7 +82,7 @@ _SECRETS_OF: dict[str, frozenset[str]] = {
 """The variables with secrets that each process needs. It gets no others:
 whoever talks to strangers cannot sign the log."""
 _OF_SDKS = ("OPENAI_", "ANTHROPIC_")
-"""The vendors' SDKs read variables of these names, in the workers alone. They may hold secrets as well."""
+"""Workers read variables of these names, which are those of the vendors' SDKs. They may hold secrets as well."""
 
 log = structlog.get_logger(__name__)
 
