@@ -6,7 +6,7 @@ change it there first.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any, Literal
 
 import asyncpg
@@ -21,7 +21,7 @@ from domain.request_identity import RequestIdentity
 from domain.tokens import TokenUsage
 from infra.attempt_rows import IDENTITY_COLUMNS, identity_of, said_of
 from infra.batching import Batcher
-from infra.database import HeldConnection, OutcomeUnknown, Pool, database_errors
+from infra.database import REHEARSED, HeldConnection, OutcomeUnknown, Pool, database_errors
 from infra.event_log import Commit, sealed_events
 
 MAX_REQUESTS_PER_BATCH = 256
@@ -240,6 +240,31 @@ class Admission:
         """Return what makes the batches, for those that count them."""
         return self._batcher, self._withdrawals
 
+    async def prepare(self) -> None:
+        """Have the database ready for the first admission, by one that is rolled back."""
+        now = datetime.now(UTC)
+        identity = RequestIdentity(
+            request_id=REHEARSED,
+            project_id=REHEARSED,
+            key_id=REHEARSED,
+            operation="chat",
+            model="",
+            provider="",
+            upstream_model="",
+        )
+        attempt = Attempt(
+            identity=identity,
+            cache_key=None,
+            reply_to="",
+            admitted_at=now,
+            deadline=now,
+            uses_installation_credential=True,
+        )
+        request = AdmissionRequest(
+            attempt=attempt, min_created_at=None, hold_nano_usd=ZERO, min_hold_nano_usd=ZERO, token_bound=0
+        )
+        await self._connection.rehearse(_ADMIT, *self._arguments([request]))
+
     async def admit(self, request: AdmissionRequest) -> AdmissionDecision:
         """Decide about one request, in a batch with others that arrive at the same moment.
 
@@ -403,6 +428,10 @@ class Claims:
     def batchers(self) -> tuple[Batcher[Any, Any], ...]:
         """Return what makes the batches, for those that count them."""
         return (self._batcher,)
+
+    async def prepare(self) -> None:
+        """Have the database ready for the first claim, by one that finds nothing."""
+        await self._connection.rehearse(_CLAIM, [REHEARSED], [1], self._worker)
 
     async def claim(self, request_id: str, delivery: int) -> Claim | None:
         """Claim the request's unclaimed attempt for this delivery; None if there is none.
