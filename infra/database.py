@@ -239,6 +239,10 @@ class OutcomeUnknown(Unavailable):
     """The connection died while a statement was under way: it may have been committed."""
 
 
+REHEARSED = "rehearsal"
+"""The id of what is done once before the first request, and rolled back. No request, key or project has it."""
+
+
 class HeldConnection:
     """A connection for the hot path: one statement at a time, no pool, plans prepared once.
 
@@ -270,6 +274,20 @@ class HeldConnection:
             raise OutcomeUnknown(f"the database went away: {type(error).__name__}", retry_after_s=1) from error
         except _UNABLE as error:
             raise Unavailable(f"the database cannot serve: {type(error).__name__}", retry_after_s=1) from error
+
+    async def rehearse(self, query: str, *arguments: Any) -> None:
+        """Connect, run a statement and roll it back, so that its functions are planned before a caller waits for them.
+
+        A statement that fails is only logged: the next one connects, or fails, by itself.
+        """
+        try:
+            await self.fetch("BEGIN")
+            try:
+                await self.fetch(query, *arguments)
+            finally:
+                await self.fetch("ROLLBACK")
+        except (Unavailable, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            log.warning("not_rehearsed", reason=type(error).__name__)
 
     async def close(self) -> None:
         """Close the connection."""
