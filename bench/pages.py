@@ -24,6 +24,7 @@ import psutil
 
 from bench.whole_path import cpu_seconds
 from cli.processes import settings_for_administration
+from infra.database import MIGRATIONS
 from tests.support.dashboard import Browser, signed_in
 from tests.support.gateway import Client, Gateway
 
@@ -155,7 +156,7 @@ async def fill(url: str, project: str, *, usage_rows: int, requests: int) -> Non
     projects = max(1, usage_rows // (DAYS * MODELS * KEYS_OF_PROJECT))
     names = {"models": MODELS, "keys": KEYS_OF_PROJECT}
     connection = await asyncpg.connect(url)
-    await connection.execute("SET maintenance_work_mem = '512MB'")
+    await connection.execute("SET work_mem = '256MB'; SET maintenance_work_mem = '512MB'")
     await connection.execute(_KEYS, project, projects, KEYS_OF_PROJECT)
     indexes = await _drop_indexes(connection)
     for first in range(0, DAYS, 30):
@@ -166,6 +167,8 @@ async def fill(url: str, project: str, *, usage_rows: int, requests: int) -> Non
         statement = _ROLLUPS.format(period=period, hours=hours)
         await connection.execute(statement, await _back(connection, days), timeout=1_800)
     await connection.execute(_DURATIONS, await _back(connection, 60), timeout=1_800)
+    totals = (MIGRATIONS / "sql" / "0027_usage_totals.sql").read_text()
+    await connection.execute(totals[totals.index("INSERT INTO usage_totals") :], timeout=1_800)
     await connection.execute(_REQUESTS.format(**names), project, requests, timeout=900)
     await connection.execute(_VALUES, project, timeout=900)
     await connection.execute(_ATTRIBUTES.format(**names), timeout=900)

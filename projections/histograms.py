@@ -5,22 +5,32 @@ but a few rows.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from domain.events import RequestCompleted, RequestServedFromCache
 from infra.database import Connection
+from projections.rows import RowType
 
 Measure: TypeAlias = Literal["answer", "first_token"]
 
 _STORED = (
-    "SELECT g.number, t.buckets, t.answers FROM unnest({arrays}) WITH ORDINALITY AS g ({names}, number) "
+    "SELECT g.number, t.buckets, t.answers FROM {source} WITH ORDINALITY AS g ({names}, number) "
     "JOIN {table} t USING ({names})"
 )
 _WRITE = (
-    "INSERT INTO {table} ({names}, buckets, answers) VALUES ({values}) "
+    "INSERT INTO {table} ({names}, buckets, answers) "
+    "SELECT {names}, buckets::integer[], answers::bigint[] FROM {source} "
     "ON CONFLICT ({names}) DO UPDATE SET buckets = excluded.buckets, answers = excluded.answers"
 )
+
+
+def row_types(table: str, keys: Mapping[str, str]) -> tuple[RowType, RowType]:
+    """The types of a table of histograms: of its primary key, whose columns are `keys`, and of a whole row.
+
+    The arrays of a row are text, as PostgreSQL writes them: they are long, and asyncpg takes long for each element.
+    """
+    return RowType(f"{table}_group", keys), RowType(f"{table}_row", {**keys, "buckets": "text", "answers": "text"})
 
 
 def durations_of(event: object) -> Iterator[tuple[Measure, int]]:
@@ -34,26 +44,27 @@ def durations_of(event: object) -> Iterator[tuple[Measure, int]]:
 async def add_histograms(
     connection: Connection,
     table: str,
-    keys: Mapping[str, str],
+    group: RowType,
+    row_type: RowType,
     histograms: Mapping[tuple[Any, ...], Mapping[int, int]],
 ) -> None:
     """Add histograms to those of a table: read, added here, and written, for nobody else writes them.
 
-    `keys`: the columns of its primary key, with their PostgreSQL types. They and `table` are constants of the caller's.
+    The types are those of `row_types`; `table` is a constant of the caller's.
     """
     if not histograms:
         return
-    names = ", ".join(keys)
-    arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(keys.values(), 1))
-    values = ", ".join(f"${number}" for number in range(1, len(keys) + 3))
+    names = group.names
     groups = sorted(histograms)
-    columns = list(map(list, zip(*groups, strict=True)))
-    rows = await connection.fetch(_STORED.format(arrays=arrays, names=names, table=table), *columns)
+    rows = await connection.fetch(_STORED.format(source=group.source, names=names, table=table), groups)
     merged = [Counter(histograms[group]) for group in groups]
     for row in rows:
         merged[row["number"] - 1].update(dict(zip(row["buckets"], row["answers"], strict=True)))
-    buckets = [sorted(answers) for answers in merged]
-    counted = [[answers[bucket] for bucket in own] for answers, own in zip(merged, buckets, strict=True)]
-    # PostgreSQL has no arrays of arrays that differ in length
-    written = [(*group, *both) for group, *both in zip(groups, buckets, counted, strict=True)]
-    await connection.executemany(_WRITE.format(table=table, names=names, values=values), written)
+    counted = (zip(*sorted(answers.items()), strict=True) for answers in merged)
+    written = [(*group, *map(_array, both)) for group, both in zip(groups, counted, strict=True)]
+    await connection.execute(_WRITE.format(source=row_type.source, names=names, table=table), written)
+
+
+def _array(numbers: Sequence[int]) -> str:
+    """Write an array as PostgreSQL reads it."""
+    return f"{{{','.join(map(str, numbers))}}}"

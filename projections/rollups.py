@@ -14,7 +14,8 @@ from domain.errors import BudgetExceeded
 from domain.events import RequestFailed, RequestRejected, StoredEvent
 from domain.latency import bucket_of
 from infra.database import Connection
-from projections.histograms import Measure, add_histograms, durations_of
+from projections.histograms import Measure, add_histograms, durations_of, row_types
+from projections.rows import RowType
 from projections.sums import SUMS, Sums, add_to, usage_events
 
 Period: TypeAlias = Literal["hour", "day"]
@@ -34,6 +35,10 @@ _GROUP = {
 }
 _HISTOGRAM = _GROUP | {"measure": "text"}
 _ERRORS = {"project_id": "text", "day": "date"} | dict.fromkeys(("key_id", "provider", "model", "code"), "text")
+
+_ROLLUP = RowType("usage_rollups_row", _GROUP | {name: "numeric" if name in MONEY else "bigint" for name in SUMS})
+_DURATIONS_OF, _DURATIONS = row_types("usage_durations", _HISTOGRAM)
+_ERROR = RowType("usage_errors_row", _ERRORS | {"requests": "bigint"})
 
 _Finest: TypeAlias = tuple[str, datetime, str, str, str, str]
 """Project, hour, key, operation, provider, model."""
@@ -69,10 +74,10 @@ class Rollups:
             for group in _groups(finest):
                 histograms[(*group, measure)].update(answers)
         rows = ((*group, *amounts) for group, amounts in rolled.items())
-        await add_to(connection, f"usage_rollups{suffix}", _GROUP, SUMS, rows, wide=MONEY)
-        await add_histograms(connection, f"usage_durations{suffix}", _HISTOGRAM, histograms)
+        await add_to(connection, f"usage_rollups{suffix}", _ROLLUP, _GROUP, rows)
+        await add_histograms(connection, f"usage_durations{suffix}", _DURATIONS_OF, _DURATIONS, histograms)
         failed = ((*group, requests) for group, requests in errors.items())
-        await add_to(connection, f"usage_errors{suffix}", _ERRORS, ("requests",), failed)
+        await add_to(connection, f"usage_errors{suffix}", _ERROR, _ERRORS, failed)
 
 
 def _groups(finest: Any) -> Iterator[tuple[Any, ...]]:

@@ -13,12 +13,16 @@ from domain.budget import day_of
 from domain.events import StoredEvent
 from domain.latency import bucket_of
 from infra.database import Connection
-from projections.histograms import Measure, add_histograms, durations_of
+from projections.histograms import Measure, add_histograms, durations_of, row_types
 from projections.rollups import ALL, MONEY
+from projections.rows import RowType
 from projections.sums import SUMS, Sums, add_to, usage_events
 
 _TOTAL = {"project_id": "text", "starts_at": "timestamptz"}
-_MONTH = {"project_id": "text", "starts_at": "timestamptz", "key_id": "text"}
+_MONTH = _TOTAL | {"key_id": "text"}
+_SUMS = {name: "numeric" if name in MONEY else "bigint" for name in SUMS}
+_TOTAL_ROW, _MONTH_ROW = RowType("usage_totals_row", _TOTAL | _SUMS), RowType("usage_months_row", _MONTH | _SUMS)
+_DURATIONS_OF, _DURATIONS = row_types("usage_total_durations", _TOTAL | {"measure": "text"})
 
 _Day: TypeAlias = tuple[str, datetime]
 """Project, the first moment of the day."""
@@ -50,7 +54,7 @@ class Totals:
             for scope in (project_id, ALL):
                 histograms[scope, at, measure].update(answers)
         rows = ((*group, *amounts) for group, amounts in totals.items())
-        await add_to(connection, f"usage_totals{suffix}", _TOTAL, SUMS, rows, wide=MONEY)
+        await add_to(connection, f"usage_totals{suffix}", _TOTAL_ROW, _TOTAL, rows)
         of_keys = ((*group, *amounts) for group, amounts in months.items())
-        await add_to(connection, f"usage_months{suffix}", _MONTH, SUMS, of_keys, wide=MONEY)
-        await add_histograms(connection, f"usage_total_durations{suffix}", _TOTAL | {"measure": "text"}, histograms)
+        await add_to(connection, f"usage_months{suffix}", _MONTH_ROW, _MONTH, of_keys)
+        await add_histograms(connection, f"usage_total_durations{suffix}", _DURATIONS_OF, _DURATIONS, histograms)

@@ -62,6 +62,24 @@ CREATE TABLE usage_months (
 CREATE INDEX usage_months_of_keys ON usage_months (starts_at) WHERE key_id <> '';      -- over all projects
 CREATE INDEX usage_months_of_projects ON usage_months (starts_at) WHERE key_id = '';   -- over all projects
 
+-- As in 0028_row_types.sql.
+CREATE TYPE usage_totals_row AS (
+    project_id text, starts_at timestamptz,
+    completed_requests bigint, cached_requests bigint, failed_requests bigint, prompt_tokens bigint,
+    completion_tokens bigint, cached_prompt_tokens bigint, cost_nano_usd numeric, assumed_nano_usd numeric,
+    saved_nano_usd numeric, latency_sum_ms bigint, unpriced_requests bigint, estimated_requests bigint,
+    lower_bound_requests bigint, cache_write_tokens bigint, reasoning_tokens bigint, rejected_requests bigint
+);
+CREATE TYPE usage_months_row AS (
+    project_id text, starts_at timestamptz, key_id text,
+    completed_requests bigint, cached_requests bigint, failed_requests bigint, prompt_tokens bigint,
+    completion_tokens bigint, cached_prompt_tokens bigint, cost_nano_usd numeric, assumed_nano_usd numeric,
+    saved_nano_usd numeric, latency_sum_ms bigint, unpriced_requests bigint, estimated_requests bigint,
+    lower_bound_requests bigint, cache_write_tokens bigint, reasoning_tokens bigint, rejected_requests bigint
+);
+CREATE TYPE usage_total_durations_group AS (project_id text, starts_at timestamptz, measure text);
+CREATE TYPE usage_total_durations_row AS (project_id text, starts_at timestamptz, measure text, buckets text, answers text);
+
 -- Half of a page was room for new versions of its rows, and a quarter is enough: four histograms of a hundred buckets
 -- take a page, not two. Pages that are there stay as they are.
 ALTER TABLE usage_durations SET (fillfactor = 75);
