@@ -42,7 +42,8 @@ MAX_IDLE_S = 300.0
 MIGRATION_LOCK = 0x6761746577617921
 """The advisory lock under which migrations run. If two start at once, the second waits and has nothing left to do."""
 
-_MIGRATIONS = Path(__file__).parent.parent / "migrations"
+MIGRATIONS = Path(__file__).parent.parent / "migrations"
+"""Their files."""
 
 _REVISION = re.compile(r'^(revision|down_revision) = "(\w+)"$', re.MULTILINE)
 """What a migration's file says of its place."""
@@ -333,6 +334,7 @@ def migrate(
     from sqlalchemy import create_engine, text  # noqa: PLC0415
     from sqlalchemy.pool import NullPool  # noqa: PLC0415
 
+    from infra.schema_state import SCHEMA_STATE, schema_state  # noqa: PLC0415 - it imports this module
     from migrations.grants import grant, shares_so_far  # noqa: PLC0415
     from migrations.revision import run_functions  # noqa: PLC0415
 
@@ -340,7 +342,7 @@ def migrate(
         _alembic_url(database_url), poolclass=NullPool, connect_args={"connect_timeout": int(CONNECT_TIMEOUT_S)}
     )
     config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS))
+    config.set_main_option("script_location", str(MIGRATIONS))
     with engine.connect() as connection:
         connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK})
         former = shares_so_far(connection)
@@ -354,6 +356,7 @@ def migrate(
             run_functions(connection)
             connection.execute(text("SELECT recount_held()"))
             problems = grant(connection, roles, default_role, former)
+            connection.execute(text(SCHEMA_STATE.format(schema_state(roles, default_role))))
     engine.dispose()
     progress(total, total)
     return problems
@@ -397,7 +400,7 @@ def newest_revision() -> str:
     """
     links = [
         dict(_REVISION.findall(file.read_text(encoding="utf-8")))
-        for file in (_MIGRATIONS / "versions").glob("[0-9]*_*.py")
+        for file in (MIGRATIONS / "versions").glob("[0-9]*_*.py")
     ]
     (head,) = {link["revision"] for link in links} - {link.get("down_revision") for link in links}
     return str(head)

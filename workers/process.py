@@ -43,9 +43,9 @@ from workers.job_pool import Handle, JobPool
 from workers.lost_attempts import LostAttempts
 from workers.observation import NOT_OBSERVED, JobObserver
 from workers.progress import ProgressReports
+from workers.providers.http import Sessions
 from workers.providers.provider import Provider
 from workers.providers.registry import PROVIDERS, Adapters, make_providers
-from workers.providers.sdk import Sessions
 from workers.pull import PullLoop
 from workers.settlements import Settlements
 from workers.streaming import StreamedAttempts
