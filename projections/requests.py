@@ -1,6 +1,7 @@
 """One row for each request: its model, provider, key, time, outcome and cost."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any, Literal
 
 import msgspec
@@ -21,6 +22,7 @@ from domain.events import (
 from domain.pricing import Price
 from domain.tokens import TokenUsage
 from infra.database import Connection
+from infra.ids import first_id
 
 Status = Literal["running", "completed", "cached", "failed", "rejected"]
 MAX_PAGE = 200
@@ -57,8 +59,12 @@ _TYPES = {
     "agent": "text",
     "client": "text",
     "first_token_ms": "bigint",
+    "served_model": "text",
+    "is_late": "boolean",
 }
 _JSON = ("price", "metadata")
+LATE_AFTER = timedelta(hours=1)
+"""A request whose first event comes longer after its id was made is late: one that waited in the queue."""
 
 _MERGE = ", ".join(
     (
@@ -75,7 +81,15 @@ _MERGE = ", ".join(
         "cost_is_lower_bound = r.cost_is_lower_bound OR excluded.cost_is_lower_bound",
         *(
             f"{name} = coalesce(excluded.{name}, r.{name})"
-            for name in ("latency_ms", "first_token_ms", "finish_reason", "price", "error_code", "error_message")
+            for name in (
+                "latency_ms",
+                "first_token_ms",
+                "finish_reason",
+                "price",
+                "error_code",
+                "error_message",
+                "served_model",
+            )
         ),
     )
 )
@@ -91,10 +105,11 @@ class Requests:
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
         """Merge the events by request, then merge the results into the stored rows."""
         rows: dict[str, dict[str, Any]] = {}
+        never_late_from = first_id("req", max(stored.at for stored in events) - LATE_AFTER) if events else ""
         for stored in events:
             changes = _changes(stored)
             if changes is not None:
-                _merge(rows, stored, changes)
+                _merge(rows, stored, changes, never_late_from)
         if rows:
             columns = [[rows[request_id][name] for request_id in sorted(rows)] for name in _TYPES]
             selected = ", ".join(f"{name}::json" if name in _JSON else name for name in _TYPES)
@@ -113,6 +128,7 @@ def _changes(stored: StoredEvent) -> dict[str, Any] | None:
         case RequestCompleted() as event:
             return {
                 "status": "completed",
+                "served_model": _served(event),
                 "provider": event.provider,  # of the target that answered
                 "attempts": event.attempt,
                 "latency_ms": event.latency_ms,
@@ -139,12 +155,14 @@ def _changes(stored: StoredEvent) -> dict[str, Any] | None:
         case RequestRejected() as event:
             return {
                 "status": "rejected",
+                "served_model": _served(event),
                 "error_code": BudgetExceeded.code,
                 "error_message": f"the {event.window} budget does not cover it",
             }
         case RequestServedFromCache() as event:
             return {
                 "status": "cached",
+                "served_model": _served(event),
                 "latency_ms": event.latency_ms,
                 "saved_nano_usd": event.saved_nano_usd or 0,
                 "origin_request_id": event.origin_request_id,
@@ -153,6 +171,7 @@ def _changes(stored: StoredEvent) -> dict[str, Any] | None:
         case RequestFailed() as event:
             return {
                 "status": "failed",
+                "served_model": _served(event),
                 "latency_ms": event.latency_ms,
                 "error_code": event.code,
                 "error_message": event.message,
@@ -166,7 +185,8 @@ def _changes(stored: StoredEvent) -> dict[str, Any] | None:
             return None
 
 
-def _merge(rows: dict[str, dict[str, Any]], stored: StoredEvent, changes: dict[str, Any]) -> None:
+def _merge(rows: dict[str, dict[str, Any]], stored: StoredEvent, changes: dict[str, Any], never_late_from: str) -> None:
+    """Merge an event into its request's row. Ids from `never_late_from` on are not late at any time of the batch."""
     event: Any = stored.event
     row = rows.get(event.request_id)
     if row is None:
@@ -187,6 +207,8 @@ def _merge(rows: dict[str, dict[str, Any]], stored: StoredEvent, changes: dict[s
             "saved_nano_usd": 0,
             "tokens_estimated": False,
             "cost_is_lower_bound": False,
+            "is_late": event.request_id < never_late_from
+            and event.request_id < first_id("req", stored.at - LATE_AFTER),
             "metadata": _encode(event.metadata).decode() if event.metadata is not None else None,
         }
         if event.origin is not None:
@@ -200,6 +222,11 @@ def _merge(rows: dict[str, dict[str, Any]], stored: StoredEvent, changes: dict[s
             row[name] = (row[name] or 0) + value
         else:
             row[name] = value
+
+
+def _served(event: RequestCompleted | RequestServedFromCache | RequestFailed | RequestRejected) -> str | None:
+    """The model of the target that the request ended at; None: it is the one that was asked for."""
+    return event.model if event.asked_as is not None else None
 
 
 def _tokens(usage: TokenUsage) -> dict[str, int]:
