@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from bench.load import Target
-from bench.systems import CHAT_PATH, MODEL, ROOT, System
+from bench.systems import CHAT_PATH, MODEL, ROOT, BudgetedSystem, System
 
 PEERS = ROOT / ".bench" / "peers"
 LITELLM = PEERS / "litellm" / "bin" / "litellm"
@@ -38,7 +38,10 @@ class LiteLlm(System):
     """LiteLLM's proxy, with one worker process."""
 
     name = "LiteLLM"
-    switched_on = f"version {LITELLM_VERSION}; key; no database, so no budget, no limits and no books"
+    switched_on = (
+        f"version {LITELLM_VERSION}; one key; no database, so no budgets, no limits and no books: "
+        "its database needs an engine that no package registry has"
+    )
     share = 0.1
 
     def command(self) -> list[str]:
@@ -65,7 +68,7 @@ class Portkey(System):
     """Portkey's gateway, as its package starts it."""
 
     name = "Portkey"
-    switched_on = f"version {PORTKEY_VERSION}; nothing: it knows no keys and keeps no books"
+    switched_on = f"version {PORTKEY_VERSION}; nothing: it has no keys of its own, no budgets and no books"
 
     def command(self) -> list[str]:
         """Return the command that starts it."""
@@ -107,6 +110,11 @@ def installed_peers(folder: Path, provider_port: int) -> list[System]:
     if LITELLM.exists():
         peers.append(LiteLlm(folder / "litellm", provider_port))
     return peers
+
+
+def budgeted_peers(folder: Path, provider_port: int) -> tuple[list[BudgetedSystem], list[str]]:
+    """Return the installed peers whose keys can have budgets, and why others are left out."""
+    return [], [f"{peer.name}: {peer.switched_on}" for peer in installed_peers(folder, provider_port)]
 
 
 def install() -> None:

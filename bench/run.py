@@ -33,7 +33,7 @@ from bench.results import (
     write,
 )
 from bench.rows import BARE_LOAD, LOADS, Load, first_answer_s, first_request_ms, measure
-from bench.systems import ROOT, START_LIMIT_S, BareHandler, OurGateway, Stub, System
+from bench.systems import ROOT, START_LIMIT_S, BareHandler, OurGateway, Stub, System, end_in_order
 
 KEPT = ROOT / ".bench"
 OWN_RUN = KEPT / "run.json"
@@ -152,6 +152,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help=f"where the run is stored (default {OWN_RUN.relative_to(ROOT)})")
     parser.add_argument("--compare", type=Path, metavar="FILE", help="a stored run to compare this one with")
     arguments = parser.parse_args()
+    end_in_order()
     before = read(arguments.compare) if arguments.compare else None
     peers = read(PEERS_RUN) if PEERS_RUN.exists() and not arguments.peers else None
     result = run(peers=arguments.peers, rounds=arguments.rounds, restarts=arguments.restarts)

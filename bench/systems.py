@@ -17,8 +17,10 @@ from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
+from msgspec import Struct
 
 from bench.load import Target
 
@@ -49,6 +51,11 @@ LIMITS = {
 def environment(more: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of a system: this process's, without the settings of any gateway, and `more`."""
     return {name: value for name, value in os.environ.items() if not name.startswith(NOT_PASSED_ON)} | dict(more)
+
+
+def end_in_order() -> None:
+    """Have SIGTERM end this process like an error: what it has started is stopped."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 def free_port() -> int:
@@ -233,6 +240,56 @@ def kill(processes: list[psutil.Process]) -> None:
                 process.send_signal(how)
 
 
+class Books(Struct, frozen=True, kw_only=True):
+    """What a system says of a key's budget, in US dollars."""
+
+    spent: float
+    assumed: float = 0.0
+    """What it counts for calls whose outcome nobody knows."""
+    held: float = 0.0
+    """What it keeps for calls under way."""
+
+    @property
+    def shown(self) -> float:
+        """What it counts as used."""
+        return self.spent + self.assumed
+
+
+class BudgetedSystem(System):
+    """A system whose keys can have budgets."""
+
+    settle_s = 2.0
+    """How long its books stay unchanged once they are complete."""
+
+    @abstractmethod
+    def issue_budget(self, name: str, usd: float) -> str:
+        """Return a new key with a budget of so many US dollars a day."""
+
+    @abstractmethod
+    def books(self, key: str) -> Books:
+        """Return what it says of a key."""
+
+    def target_of(self, key: str) -> Target:
+        """Return where requests of a key go."""
+        return Target(port=self.port, path=CHAT_PATH, headers={"authorization": f"Bearer {key}"})
+
+
+def call(url: str, key: str, body: Mapping[str, Any] | None = None) -> Any:
+    """Return the decoded answer of a call; a POST if there is a body.
+
+    Raises:
+        OSError: it was refused, or nobody answered.
+
+    """
+    request = urllib.request.Request(
+        url,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
+
+
 class BareHandler(System):
     """A Litestar handler that decodes a chat request and answers it: the unit in which machines are compared."""
 
@@ -253,7 +310,7 @@ class BareHandler(System):
         return self.answers("/ready")
 
 
-class OurGateway(System):
+class OurGateway(BudgetedSystem):
     """Our gateway, as `gateway up` runs it."""
 
     name = "gateway"
@@ -312,10 +369,14 @@ class OurGateway(System):
 
     def issue_key(self, name: str, limits: Mapping[str, float | None]) -> str:
         """Return a new key with these limits."""
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}/api/v1/projects/api-keys",
-            data=json.dumps({"name": name, **limits}).encode(),
-            headers={"Authorization": f"Bearer {self.admin_key}", "Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return str(json.load(answer)["data"]["apiKey"])
+        address = f"http://127.0.0.1:{self.port}/api/v1/projects/api-keys"
+        return str(call(address, self.admin_key, {"name": name, **limits})["data"]["apiKey"])
+
+    def issue_budget(self, name: str, usd: float) -> str:
+        """Return a new key with a daily budget, and no other limit."""
+        return self.issue_key(name, {"dailyBudget": usd, "rateLimit": None})
+
+    def books(self, key: str) -> Books:
+        """Return what it says of a key."""
+        daily = call(f"http://127.0.0.1:{self.port}/api/v1/usage/budget", key)["data"]["daily"]
+        return Books(spent=daily["spent"], assumed=daily["assumed"], held=daily["held"])

@@ -4,6 +4,7 @@ SELECT position FROM projection_checkpoints FOR SHARE;
 ALTER TABLE requests
     ADD COLUMN served_model text,                       -- the target's, of a request by a route or with fallbacks; NULL: `model`
     ADD COLUMN is_late boolean NOT NULL DEFAULT false;  -- its first event came more than an hour after its id was made
+ALTER TYPE requests_row ADD ATTRIBUTE served_model text, ADD ATTRIBUTE is_late boolean;
 -- Who looks for the requests of an hour finds them by their ids, and these few by this index.
 CREATE INDEX requests_late ON requests (request_id) WHERE is_late;
 

@@ -414,6 +414,7 @@ async def test_what_the_migration_fills_in_is_what_the_fold_would_have(ledger: R
     folded = await ledger.pool.fetch("SELECT * FROM requests ORDER BY request_id")
     assert sum(row["served_model"] is not None for row in folded) == 2
     await ledger.owner.execute("ALTER TABLE requests DROP COLUMN served_model, DROP COLUMN is_late")
+    await ledger.owner.execute("ALTER TYPE requests_row DROP ATTRIBUTE served_model, DROP ATTRIBUTE is_late")
     await ledger.owner.execute((MIGRATIONS / "0029_requests_served.sql").read_text())
     assert await ledger.owner.fetch("SELECT * FROM requests ORDER BY request_id") == folded
 
