@@ -210,19 +210,19 @@ def main() -> None:
     with ExitStack() as stack:
         stack.callback(provider.stop)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gw-bench-", ignore_cleanup_errors=True)))
-        peers, missing = ([], []) if arguments.ours else budgeted_peers(folder, port)
+        peers = [] if arguments.ours else budgeted_peers(folder, port)
         print(f"Load {os.getloadavg()[0]:.1f}. A budget is worth {ANSWERS} answers.\n")
         print("| system | what | used in the burst, of the limit | billed, of the limit | shown, of the bill ", end="")
         print("| calls repeated | callers got, in the end |\n|---|---|---|---|---|---|---|")
-        for system in (OurGateway(folder / "ours", port), *peers):
+        systems = (OurGateway(folder / "ours", port), *peers)
+        for system in systems:
             stack.callback(system.stop)
             system.start()
             for scenario in SCENARIOS:
                 cells = play(system, scenario, provider).cells()
                 print(f"| {system.name} | {scenario.name} | {' | '.join(cells)} |", flush=True)
             system.stop()
-        for reason in missing:
-            print(f"\nNot measured: {reason}")
+        print("\n" + "\n".join(f"- {system.name}: {system.switched_on}" for system in systems))
 
 
 if __name__ == "__main__":

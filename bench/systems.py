@@ -78,10 +78,10 @@ def process_memory_mb(process: psutil.Process) -> float:
 class Stub:
     """The stub provider."""
 
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.stub_provider"], cwd=ROOT, stdout=subprocess.PIPE, env=environment({})
-        )
+    def __init__(self, *options: str) -> None:
+        """Start it with options of its command line."""
+        command = [sys.executable, "-m", "bench.stub_provider", *options]
+        self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, env=environment({}))
         assert self._process.stdout is not None
         self.port = int(self._process.stdout.readline())
 
@@ -232,6 +232,15 @@ class System(ABC):
         return {group: used[group] for group in self.groups}
 
 
+def group_below_supervisor(process: psutil.Process) -> str:
+    """Return the group of a process that `gateway up` has started."""
+    line = " ".join(process.cmdline())
+    for group in ("api", "worker", "projector"):
+        if f"gateway {group}" in line:
+            return group
+    return "nats" if process.name() == "nats-server" else "postgresql"
+
+
 def kill(processes: list[psutil.Process]) -> None:
     """Stop and then kill processes, so that none acts on another's death."""
     for how in (signal.SIGSTOP, signal.SIGKILL):
@@ -321,17 +330,19 @@ class OurGateway(BudgetedSystem):
     groups = ("api", "worker", "postgresql", "nats", "projector", "supervisor")
     servers = ("postgresql", "nats")
     has_cache = True
+    limits: Mapping[str, float | None] = LIMITS
 
     def __init__(self, folder: Path, provider_port: int) -> None:
         """As any system."""
         super().__init__(folder, provider_port)
+        self.data_dir = folder / "data"
         self.admin_key = ""
         self.key = ""
 
     def command(self) -> list[str]:
         """Return the command that starts it."""
         gateway = str(Path(sys.executable).parent / "gateway")
-        return [gateway, "up", "--port", str(self.port), "--data-dir", str(self.folder / "data")]
+        return [gateway, "up", "--port", str(self.port), "--data-dir", str(self.data_dir)]
 
     def variables(self) -> dict[str, str]:
         """Return the settings: none but where the provider is."""
@@ -344,13 +355,7 @@ class OurGateway(BudgetedSystem):
 
     def group_of(self, process: psutil.Process) -> str:
         """Return the group of a process, by its command line."""
-        line = " ".join(process.cmdline())
-        for group in ("api", "worker", "projector"):
-            if f"gateway {group}" in line:
-                return group
-        if process.name() == "nats-server":
-            return "nats"
-        return "supervisor" if process.pid == self.root.pid else "postgresql"
+        return "supervisor" if process.pid == self.root.pid else group_below_supervisor(process)
 
     def spawn(self) -> None:
         """Start it, with an output of its own: the greeting of this start is what says that it is ready."""
@@ -365,7 +370,7 @@ class OurGateway(BudgetedSystem):
         """Take the first key, which is an admin's, and issue one that has limits."""
         lines = (self.folder / "output.txt").read_text(errors="replace").splitlines()
         self.admin_key = next(line.strip() for line in lines if line.startswith("  gw_live_"))
-        self.key = self.issue_key("bench", LIMITS)
+        self.key = self.issue_key("bench", self.limits)
 
     def issue_key(self, name: str, limits: Mapping[str, float | None]) -> str:
         """Return a new key with these limits."""
