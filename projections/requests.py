@@ -1,8 +1,8 @@
 """One row for each request: its model, provider, key, time, outcome and cost."""
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
-from typing import Any, Literal
+from datetime import datetime, timedelta
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -23,6 +23,7 @@ from domain.events import (
 )
 from domain.tokens import TokenUsage
 from infra.database import Connection
+from infra.ids import first_id
 from projections.rows import RowType
 
 Status = Literal["running", "completed", "cached", "failed", "rejected"]
@@ -58,7 +59,11 @@ _TYPES = {
     "agent": "text",
     "client": "text",
     "first_token_ms": "bigint",
+    "served_model": "text",
+    "is_late": "boolean",
 }
+LATE_AFTER = timedelta(hours=1)
+"""A request whose first event comes longer after its id was made is late: one that waited in the queue."""
 _ROW = RowType("requests_row", _TYPES)
 _SELECTED = ", ".join(f"{name}::json" if name in ("price", "metadata") else name for name in _TYPES)
 
@@ -77,7 +82,15 @@ _MERGE = ", ".join(
         "cost_is_lower_bound = r.cost_is_lower_bound OR excluded.cost_is_lower_bound",
         *(
             f"{name} = coalesce(excluded.{name}, r.{name})"
-            for name in ("latency_ms", "first_token_ms", "finish_reason", "price", "error_code", "error_message")
+            for name in (
+                "latency_ms",
+                "first_token_ms",
+                "finish_reason",
+                "price",
+                "error_code",
+                "error_message",
+                "served_model",
+            )
         ),
     )
 )
@@ -98,6 +111,7 @@ class Requests:
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
         """Merge the events by request, then merge the results into the stored rows."""
         rows: dict[str, _Row] = {}
+        never_late_from = first_id("req", max(stored.at for stored in events) - LATE_AFTER) if events else ""
         for stored in events:
             change: Callable[[_Row, Any], None] | None = _CHANGES.get(type(stored.event))
             if change is None:
@@ -106,6 +120,7 @@ class Requests:
             row = rows.get(event.request_id)
             if row is None:
                 row = rows[event.request_id] = _begun(stored, event)
+                row.is_late = event.request_id < never_late_from and _is_late(stored, event)
             change(row, event)
         if rows:
             await connection.execute(
@@ -113,6 +128,9 @@ class Requests:
                 f"ON CONFLICT (request_id) DO UPDATE SET {_MERGE}",
                 sorted(map(astuple, rows.values())),
             )
+
+
+_End: TypeAlias = RequestCompleted | RequestServedFromCache | RequestFailed | RequestRejected
 
 
 class _Row(Struct, gc=False):
@@ -146,6 +164,14 @@ class _Row(Struct, gc=False):
     agent: str | None = None
     client: str | None = None
     first_token_ms: int | None = None
+    served_model: str | None = None
+    """Of the target that the request ended at; None: it is `model`."""
+    is_late: bool = False
+
+    def end(self, status: Status, event: _End) -> None:
+        self.status = status
+        if event.asked_as is not None:
+            self.served_model = event.model
 
     def add_tokens(self, usage: TokenUsage | None) -> None:
         if usage is not None:
@@ -180,8 +206,12 @@ def _begun(stored: StoredEvent, event: Any) -> _Row:
     return row
 
 
+def _is_late(stored: StoredEvent, event: Any) -> bool:
+    return bool(event.request_id < first_id("req", stored.at - LATE_AFTER))
+
+
 def _completed(row: _Row, event: RequestCompleted) -> None:
-    row.status = "completed"
+    row.end("completed", event)
     row.provider = event.provider  # of the target that answered
     row.tried(event.attempt)
     row.latency_ms = event.latency_ms
@@ -200,13 +230,13 @@ def _incurred(row: _Row, event: CostIncurred) -> None:
 
 
 def _rejected(row: _Row, event: RequestRejected) -> None:
-    row.status = "rejected"
+    row.end("rejected", event)
     row.error_code = BudgetExceeded.code
     row.error_message = f"the {event.window} budget does not cover it"
 
 
 def _served(row: _Row, event: RequestServedFromCache) -> None:
-    row.status = "cached"
+    row.end("cached", event)
     row.latency_ms = event.latency_ms
     row.saved_nano_usd += event.saved_nano_usd or 0
     row.origin_request_id = event.origin_request_id
@@ -214,7 +244,7 @@ def _served(row: _Row, event: RequestServedFromCache) -> None:
 
 
 def _failed(row: _Row, event: RequestFailed) -> None:
-    row.status = "failed"
+    row.end("failed", event)
     row.latency_ms = event.latency_ms
     row.error_code, row.error_message = event.code, event.message
     if event.replays_request_id is not None:
