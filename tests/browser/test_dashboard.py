@@ -183,7 +183,7 @@ def test_a_provider_is_added_changed_and_removed(
     page.get_by_text("Add a provider").click()
     url, of_another = upstream.openai_base_url, f"/{project.project_id}/another"
     admin.send("/providers", name="another", baseUrl=url, apiKey="sk-another-1234", models="gpt-4o")
-    expect(page.get_by_role("status").first).to_contain_text("replacesBuiltin")
+    expect(page.get_by_role("status").first).to_contain_text("say with “Models with a built-in name”")
     admin.send("/providers", apiKey="sk-another-1234", replacesBuiltin="false")
     expect(page.get_by_role("heading", level=1)).to_have_text("another")
     page.get_by_text("Add a credential").click()
@@ -206,7 +206,7 @@ def test_the_operator_sets_a_price(operator: Visitor) -> None:
     for name, value in (("model", "gpt-3.5-turbo"), ("inputPer1K", "0.25"), ("outputPer1K", "none")):
         prices.locator(f"[name={name}]").fill(value)
     prices.get_by_role("button").click()
-    expect(page.get_by_role("status").first).to_contain_text("outputPer1K")
+    expect(page.get_by_role("status").first).to_contain_text("“Output” must be US dollars per 1,000 tokens")
     prices.locator("[name=outputPer1K]").fill("0.5")
     prices.get_by_role("button").click()
     expect(page.get_by_role("row").filter(has_text="openai/gpt-3.5-turbo").first).to_contain_text("0.25 / 0.5")

@@ -22,6 +22,7 @@ from api.dashboard.viewer import Viewer
 from api.native.credentials import CredentialChangeBody, NewCredentialBody
 from api.native.provider_health import ProviderHealthOut, health_out
 from api.native.providers import NewProviderBody, ProviderChangeBody
+from api.overview import Away, providers_away, targets_away
 from api.requests import HttpRequest, id_in_path
 from api.services import Services
 from domain.errors import InvalidRequest, NotFound
@@ -40,7 +41,8 @@ _HEALTH_HEADER = (
     "model",
     "whose",
     "credential",
-    "state",
+    "last calls",
+    "circuit",
     "reason",
     "since",
     "calls",
@@ -95,6 +97,7 @@ async def save_health(
             one.model,
             one.project_id or one.scope,
             one.credential,
+            one.last_calls,
             one.state,
             one.reason,
             one.since,
@@ -261,16 +264,15 @@ async def _health(services: Services, viewer: Viewer, owner: str) -> list[Provid
     return [health_out(one) for one in await services.provider_health.of(None if everybodys else owner)]
 
 
-def _away(services: Services, viewer: Viewer, owner: str) -> tuple[str, ...]:
-    """The targets of the owner and of the installation that are not called at the moment. Which models others ask for
-    under the installation's credentials is told to the operator alone.
+def _away(services: Services, viewer: Viewer, owner: str) -> list[Away]:
+    """The targets of the owner and of the installation that are not called at the moment, or fail. Which models others
+    ask for under the installation's credentials is told to the operator alone.
     """
     health = services.provider_health
-    own = health.open_circuits(owner)
+    own = targets_away(health, owner)
     if owner == INSTALLATION:
         return own
-    shared = health.open_circuits() if viewer.role == "operator" else health.open_providers()
-    return (*own, *shared)
+    return own + (targets_away(health) if viewer.role == "operator" else providers_away(health))
 
 
 async def _list(

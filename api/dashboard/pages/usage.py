@@ -99,6 +99,7 @@ async def show_usage(
         chart=chart,
         csv=f"{NAVIGATION.path}.csv?{urlencode(asked.query())}",
         caption=f"{METRICS[asked.metric].label} by {' and '.join(asked.groups())}",
+        has_settled=any(line.assumed_cost < 0 for line in (report.totals, *report.lines)),
         has_no_durations=source.durations is None,
         ends_today=window.last == day_of(datetime.now(UTC)),
         **shown,
@@ -117,7 +118,7 @@ async def save_usage(
     header = [*asked.groups(), *(_csv_name(column) for column in columns), f"{_csv_name(columns[0])} before"]
     rows = [
         (
-            *(_csv_group(value) for value in line.group.values()),
+            *(_csv_group(value, is_unsaid=line.is_unsaid) for value in line.group.values()),
             *(_csv_value(column, column.value(line)) for column in columns),
             _csv_value(columns[0], columns[0].value(line.previous)) if line.previous is not None else None,
         )
@@ -162,7 +163,10 @@ def _row(line: UsageLine, asked: UsagePage, window: Window, columns: Sequence[Co
     now = columns[0].value(line)
     before = columns[0].value(line.previous) if line.previous is not None else None
     return Row(
-        names=tuple(shown_value(value, report.labels) for value in line.group.values()),
+        names=tuple(
+            shown_value(value, report.labels, is_unsaid=line.is_unsaid and value is None)
+            for value in line.group.values()
+        ),
         values=tuple(column.value(line) for column in columns),
         before=before,
         change=(now - before) / before if now is not None and before else None,
@@ -199,5 +203,5 @@ def _csv_value(column: Column, value: Any) -> Any:
     return to_usd(value) if column.unit == "usd" and value is not None else value
 
 
-def _csv_group(value: Any) -> str:
-    return shown_value(value, {}) if value is not None else ""
+def _csv_group(value: Any, *, is_unsaid: bool = False) -> str:
+    return "" if value is None and is_unsaid else shown_value(value, {})
