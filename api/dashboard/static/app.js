@@ -216,5 +216,8 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
 let resized = 0;
 addEventListener("resize", () => {
   cancelAnimationFrame(resized);
-  resized = requestAnimationFrame(() => plots.forEach((chart, plot) => chart.setSize({ width: plot.clientWidth, height: PLOT_HEIGHT_PX })));
+  resized = requestAnimationFrame(() => {
+    showCurrentPage();
+    plots.forEach((chart, plot) => chart.setSize({ width: plot.clientWidth, height: PLOT_HEIGHT_PX }));
+  });
 });
