@@ -67,6 +67,7 @@ class Runner:
         projections: Sequence[Projection],
         *,
         on_fold: Callable[[Sequence[StoredEvent], float], None] = lambda _events, _took_s: None,
+        batch_events: int = BATCH_EVENTS,
     ) -> None:
         """`on_fold` is called after each batch with the events that no projection had folded before it, and the seconds
         that it took. Each event is among them once, however many projectors there are.
@@ -75,6 +76,7 @@ class Runner:
         self._on_fold = on_fold
         self._log = event_log
         self._projections = projections
+        self._batch_events = batch_events
         self._appended = asyncio.Event()
         self.turned_at_s: float | None = None
         """When, on the monotonic clock, the leader last turned to the log. None: this process does not lead."""
@@ -113,7 +115,7 @@ class Runner:
         start, quarantined = min(positions.values()), self._quarantined
         furthest, began_s = max(positions.values()), time.monotonic()
         try:
-            batch = await self._log.read_batch(start, limit=BATCH_EVENTS, leave_out=quarantined)
+            batch = await self._log.read_batch(start, limit=self._batch_events, leave_out=quarantined)
         except UnreadableEvent as error:
             await quarantine(self._pool, error.project_id, error.position, error, positions)
             self._quarantined = await quarantined_positions(self._pool)

@@ -1,7 +1,7 @@
 """Requests, newest first: a table that stands still. New ones are counted, and shown when they are asked for."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
-from typing import Annotated, Any
+from collections.abc import AsyncIterator, Sequence
+from typing import Annotated
 from urllib.parse import urlencode
 
 from litestar import get
@@ -10,10 +10,10 @@ from litestar.response import Stream, Template
 from msgspec import Meta
 from msgspec.structs import replace
 
-from api.dashboard.csv_files import CSV, csv_pieces
+from api.dashboard.csv_files import CsvTable
 from api.dashboard.forms import filters_of
 from api.dashboard.navigation import NavigationEntry
-from api.dashboard.rendering import download_in_pieces, page
+from api.dashboard.rendering import page
 from api.dashboard.report_filters import ReportFilters, Text, choices, filtered_scope
 from api.dashboard.viewer import Viewer
 from api.report_scope import parse_dollars, parse_metadata
@@ -30,25 +30,28 @@ MAX_SAVED = 10_000
 SAVED_AT_ONCE = 250
 """Reading and writing them takes a few milliseconds, in which nobody else is served."""
 STATUSES: tuple[Status, ...] = ("completed", "cached", "failed", "rejected", "running")
-_CSV_HEADER = (
-    "request",
-    "at",
-    "project",
-    "key",
-    "operation",
-    "model",
-    "provider",
-    "status",
-    "attempts",
-    "latency ms",
-    "first token ms",
-    "tokens in",
-    "tokens out",
-    "cost USD",
-    "assumed USD",
-    "error",
-    "message",
-    "session",
+_SAVED = CsvTable[RequestView](
+    "requests.csv",
+    {
+        "request": lambda one: one.request_id,
+        "at": lambda one: one.at,
+        "project": lambda one: one.project_id,
+        "key": lambda one: one.key_id,
+        "operation": lambda one: one.operation,
+        "model": lambda one: one.model,
+        "provider": lambda one: one.provider,
+        "status": lambda one: one.status,
+        "attempts": lambda one: one.attempts,
+        "latency ms": lambda one: one.latency_ms,
+        "first token ms": lambda one: one.first_token_ms,
+        "tokens in": lambda one: one.prompt_tokens,
+        "tokens out": lambda one: one.completion_tokens,
+        "cost USD": lambda one: one.cost,
+        "assumed USD": lambda one: one.assumed_cost,
+        "error": lambda one: one.error_code,
+        "message": lambda one: one.error_message,
+        "session": lambda one: one.session,
+    },
 )
 
 
@@ -124,8 +127,7 @@ async def save_requests(
     wanted = await _wanted(services, viewer, filters_of(request, RequestsPage))
     await wait_until_folded(services.pool, "requests", project_id=wanted.scope.project_id)
     first = await search(services.pool, replace(wanted, limit=SAVED_AT_ONCE))  # what is refused is, before it begins
-    pieces = csv_pieces(_CSV_HEADER, pages_of(services, wanted, first))
-    return download_in_pieces(pieces, media_type=CSV, file_name="requests.csv")
+    return _SAVED.download_in_pieces(pages_of(services, wanted, first))
 
 
 HANDLERS = (show_requests, show_new, save_requests)
@@ -167,14 +169,14 @@ async def _names(services: Services, shown: Sequence[RequestView]) -> dict[str, 
 
 async def pages_of(
     services: Services, wanted: Search, page: Sequence[RequestView]
-) -> AsyncIterator[Iterable[Sequence[Any]]]:
-    """The rows of a page of the list and of those after it, at most `MAX_SAVED`."""
-    yield map(_csv_row, page)
+) -> AsyncIterator[Sequence[RequestView]]:
+    """A page of the list and those after it, at most `MAX_SAVED` requests."""
+    yield page
     for _ in range(MAX_SAVED // SAVED_AT_ONCE - 1):
         if len(page) < SAVED_AT_ONCE:
             return
         page = await search(services.pool, replace(wanted, limit=SAVED_AT_ONCE, before=page[-1].request_id))
-        yield map(_csv_row, page)
+        yield page
 
 
 def _address(path: str, asked: RequestsPage, **changed: str | None) -> str:
@@ -182,26 +184,3 @@ def _address(path: str, asked: RequestsPage, **changed: str | None) -> str:
     query = asked.query() | {name: value for name, value in changed.items() if value is not None}
     kept = {name: value for name, value in query.items() if changed.get(name, value) is not None}
     return f"{path}?{urlencode(kept)}" if kept else path
-
-
-def _csv_row(one: RequestView) -> tuple[Any, ...]:
-    return (
-        one.request_id,
-        one.at,
-        one.project_id,
-        one.key_id,
-        one.operation,
-        one.model,
-        one.provider,
-        one.status,
-        one.attempts,
-        one.latency_ms,
-        one.first_token_ms,
-        one.prompt_tokens,
-        one.completion_tokens,
-        one.cost,
-        one.assumed_cost,
-        one.error_code,
-        one.error_message,
-        one.session,
-    )

@@ -1,6 +1,6 @@
 """Who is signed in; ending a session, one's own or another."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from litestar import Response, get, post
 from litestar.di import NamedDependency
@@ -8,10 +8,10 @@ from litestar.response import Redirect, Template
 from msgspec import Struct
 
 from api.dashboard.access import set_session, sign_ins_of
-from api.dashboard.csv_files import CSV, csv_text
+from api.dashboard.csv_files import CsvTable
 from api.dashboard.errors import SIGN_IN_PATH
 from api.dashboard.forms import form_of
-from api.dashboard.rendering import download, page, see
+from api.dashboard.rendering import page, see
 from api.dashboard.viewer import Viewer
 from api.requests import HttpRequest
 from api.services import Services
@@ -20,7 +20,6 @@ from infra.dashboard_sessions import SessionRecord
 from projections.reports.labels import labels_of
 
 SESSIONS_PATH = "/sessions"
-_CSV_HEADER = ("key", "key name", "browser", "since", "until")
 
 
 class EndedSession(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -44,12 +43,7 @@ async def save_sessions(
 ) -> Response[bytes]:
     """The list as CSV."""
     sessions = await sign_ins_of(request).list_open(viewer)
-    names = await _names(services, sessions)
-    rows = [
-        (one.key_id or "operator", names.get(one.key_id or ""), one.client, one.opened_at, one.expires_at)
-        for one in sessions
-    ]
-    return download(csv_text(_CSV_HEADER, rows), media_type=CSV, file_name="sessions.csv")
+    return _saved(await _names(services, sessions)).download(sessions)
 
 
 @post(f"{SESSIONS_PATH}/end")
@@ -76,6 +70,19 @@ async def sign_out(request: HttpRequest, viewer: NamedDependency[Viewer]) -> Red
 
 
 HANDLERS = (show_sessions, save_sessions, end_session, sign_out)
+
+
+def _saved(names: Mapping[str, str]) -> CsvTable[SessionRecord]:
+    return CsvTable(
+        "sessions.csv",
+        {
+            "key": lambda one: one.key_id or "operator",
+            "key name": lambda one: names.get(one.key_id or ""),
+            "browser": lambda one: one.client,
+            "since": lambda one: one.opened_at,
+            "until": lambda one: one.expires_at,
+        },
+    )
 
 
 async def _names(services: Services, sessions: Sequence[SessionRecord]) -> dict[str, str]:
