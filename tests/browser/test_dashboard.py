@@ -169,9 +169,9 @@ def test_the_operator_chooses_whose_key_is_issued_and_sees_whose_pays(
     operator: Visitor, project: HostileProject
 ) -> None:
     operator.open("/keys/new")
-    expect(operator.page.get_by_label("Project")).to_have_value("")
+    expect(operator.page.locator("select[name=project]")).to_have_value("")
     operator.open(f"/keys/new?project={project.project_id}")
-    expect(operator.page.get_by_label("Project")).to_have_value(project.project_id)
+    expect(operator.page.locator("select[name=project]")).to_have_value(project.project_id)
     operator.open("/connect")
     expect(operator.page.get_by_label("Key that pays")).to_have_value(re.compile("^key_"))
     expect(operator.page.locator("[data-playground]")).to_contain_text("was used last")

@@ -10,8 +10,15 @@ import pytest
 from api.dashboard import field_words
 from api.dashboard.field_words import FIELDS, in_form_words, in_words
 from api.dashboard.key_forms import KEY_FIELDS
-from api.dashboard.pages.projects import ProjectForm
+from api.dashboard.pages.audit import AuditPage
+from api.dashboard.pages.connect import ConnectPage
+from api.dashboard.pages.keys import KeysPage, NewKeyPage
+from api.dashboard.pages.prices import PricesPage
+from api.dashboard.pages.projects import ProjectForm, ProjectsPage
+from api.dashboard.pages.requests import RequestsPage
+from api.dashboard.pages.usage import UsagePage
 from api.dashboard.playground import Trial
+from api.dashboard.provider_owners import ProvidersPage
 from api.native.credentials import CredentialChangeBody, NewCredentialBody
 from api.native.keys import KeyChangeBody, NewKeyBody
 from api.native.prices import NewPriceBody
@@ -33,10 +40,21 @@ FORMS = (
     NewPriceBody,
     Trial,
 )
+FILTERS = (
+    RequestsPage,
+    UsagePage,
+    AuditPage,
+    KeysPage,
+    NewKeyPage,
+    ProjectsPage,
+    ProvidersPage,
+    PricesPage,
+    ConnectPage,
+)
 LABELLED = re.compile(r"""parts\.(?:field|select|checkbox)\("(\w+)", "([^"]+)\"""")
 
 
-@pytest.mark.parametrize("shape", FORMS)
+@pytest.mark.parametrize("shape", [*FORMS, *FILTERS])
 def test_every_field_of_a_form_has_words(shape: Any) -> None:
     assert {one.encode_name for one in msgspec.structs.fields(shape)} - FIELDS.keys() == set()
 

@@ -13,14 +13,20 @@ const WRITTEN = {
 };
 const HOUR_S = 3600;
 const DAY_S = 86400;
-const TICK_EVERY_PX = 72;
-const TIME_STEPS_S = [1, 2, 3, 6, 12, 24, 2 * 24, 7 * 24, 14 * 24, 28 * 24, 91 * 24, 364 * 24].map((hours) => hours * HOUR_S);
+const TICK_EVERY_PX = 60;
+const AXIS_PX = { least: 56, beside: 16, letter: 7 };
+const TIME_STEPS_S = [1, 2, 3, 6, 12, 24, 2 * 24, 3 * 24, 4 * 24, 7 * 24, 14 * 24, 28 * 24, 91 * 24, 364 * 24].map((hours) => hours * HOUR_S);
 const DAYS = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", timeZone: "UTC" });
 const DATES = new Intl.DateTimeFormat("sv-SE", { dateStyle: "short", timeZone: "UTC" });
 const MOMENTS = new Intl.DateTimeFormat("sv-SE", { dateStyle: "short", timeStyle: "short", timeZone: "UTC" });
 const WHOLE_STEPS = Array.from({ length: 16 }, (_, power) => [1, 2, 5].map((one) => one * 10 ** power)).flat();
 const HOURS = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", timeZone: "UTC" });
 const plots = new Map();
+
+// As wide as the longest of its labels.
+function axisWidth(_, labels) {
+  return Math.max(AXIS_PX.least, AXIS_PX.beside + AXIS_PX.letter * Math.max(0, ...(labels ?? []).map((label) => label.length)));
+}
 
 // The times that have a tick: of the figures' own, as many as the width has room for.
 function timeTicks(times) {
@@ -77,7 +83,7 @@ function draw(plot) {
     cursor: { drag: { x: false, y: false } },
     scales: { ...(bars ? { x: { range: (_, first, last) => [first - halfS, last + halfS] } } : {}), y: { range: (_, low, high) => [Math.min(0, low), high > 0 ? high * 1.08 : 1] } },
     axes: [{ ...axis, splits: timeTicks(columns[0]), values: writeTimes }, {
-      ...axis, size: 64, values: (_, ticks) => ticks.map(write), ...(plot.dataset.unit === "count" ? { incrs: WHOLE_STEPS } : {}),
+      ...axis, size: axisWidth, values: (_, ticks) => ticks.map(write), ...(plot.dataset.unit === "count" ? { incrs: WHOLE_STEPS } : {}),
     }],
     series: [{ label: "UTC", value: (_, at) => (at == null ? "–" : (halfS < DAY_S / 2 ? MOMENTS : DATES).format(at * 1000)) }, ...series],
     hooks: { ready: [showLast], setCursor: [(chart) => { if (chart.cursor.idx == null) showLast(chart); }] },
