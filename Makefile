@@ -38,6 +38,10 @@ bench-peers: ## install LiteLLM's proxy and Portkey's gateway below .bench, and 
 	$(RUN) python -m bench.peers
 	$(RUN) python -m bench.run --peers $(BENCH)
 
+bench-overshoot: ## do to budgets what should not get past them: bursts, kill -9, streams whose callers leave
+	$(RUN) python -m bench.peers
+	$(RUN) python -m bench.overshoot
+
 rebuild: ## rebuild every projection of the running gateway
 	for name in budgets usage rollups attributes refusals requests cache idempotency alerts jobs keys prices providers; do $(RUN) gateway projections rebuild $$name; done
 
@@ -58,4 +62,4 @@ images: ## look up the digests of the images for compose.yaml (needs Docker), an
 docs: ## write the generated reference pages
 	$(RUN) python -m docs.generate
 
-.PHONY: help setup up lint check test agents crash-matrix golden bench bench-peers rebuild requirements sbom secrets images docs
+.PHONY: help setup up lint check test agents crash-matrix golden bench bench-peers bench-overshoot rebuild requirements sbom secrets images docs

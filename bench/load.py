@@ -1,6 +1,7 @@
 """A load generator that uses little CPU: keep-alive connections that each send one request after the other."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 
@@ -9,6 +10,8 @@ from msgspec import Struct
 HTTP_OK = 200
 RUN_LIMIT_S = 300
 """The longest that one run takes; one that takes longer fails."""
+PATIENCE_S = 90
+"""The longest that a single caller waits."""
 
 
 class Result(Struct, frozen=True, kw_only=True):
@@ -73,6 +76,35 @@ async def send(target: Target, bodies: Callable[[int], bytes], *, requests: int,
         await asyncio.gather(*(connection() for _ in range(connections)))
     seconds = time.perf_counter() - started
     return Result(requests=requests, seconds=seconds, latencies_ms=sorted(latencies), failures=failures)
+
+
+class Answered(Struct, frozen=True, kw_only=True):
+    """What one caller got."""
+
+    status: int
+    """0 if there was no answer: the connection broke, or the caller lost patience."""
+    seconds: float
+
+
+async def ask(target: Target, body: bytes, *, leave_after: int | None = None) -> Answered:
+    """Ask once, over a connection of its own. With `leave_after` the caller leaves after so many events of a stream."""
+    started = time.perf_counter()
+    status = 0
+    with contextlib.suppress(TimeoutError, EOFError, OSError):
+        reader, writer = await asyncio.open_connection("127.0.0.1", target.port)
+        writer.write(b"%b%d\r\nconnection: close\r\n\r\n%b" % (target.head(), len(body), body))
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                head = await reader.readuntil(b"\r\n\r\n")
+                told = int(head.split(b" ", 2)[1])
+                for _ in range(leave_after or 0 if told == HTTP_OK else 0):
+                    await reader.readuntil(b"data: ")
+                if leave_after is None and not await reader.read():
+                    raise EOFError("the connection broke after the head")
+                status = told
+        finally:
+            writer.close()
+    return Answered(status=status, seconds=time.perf_counter() - started)
 
 
 async def read_answer(reader: asyncio.StreamReader) -> int:

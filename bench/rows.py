@@ -84,7 +84,8 @@ def measure(system: System, kind: Load, *, share: float = 1.0, straight: Target 
     """Measure one round. `share` is the part of the load's requests that is sent, `straight` the provider itself."""
     target = system.target(cached=kind.is_hit)
     requests = max(kind.connections * 2, int(kind.requests * share))
-    send(target, kind, min(requests, max(MIN_WARM_UP, kind.connections * WARM_UP_PER_CONNECTION)))
+    warm_up = max(MIN_WARM_UP, kind.connections * WARM_UP_PER_CONNECTION)
+    send(target, kind, max(kind.connections, int(warm_up * share)))
     time.sleep(SETTLE_S)
     before = system.cpu_s()
     result = send(target, kind, requests)

@@ -4,7 +4,7 @@ Cost is CPU microseconds per request, summed over all processes of a system, as 
 load on the machine changes it little. Latencies and rates do depend on that load, which is printed. Every row is
 measured in rounds, all systems in turn within a round, so that they meet the same machine; the median round is told.
 
-    python -m bench.run [--peers] [--rounds 3] [--out FILE] [--compare FILE]
+    python -m bench.run [--peers] [--rounds N] [--share N] [--out FILE] [--compare FILE]
 """
 
 import argparse
@@ -33,7 +33,7 @@ from bench.results import (
     write,
 )
 from bench.rows import BARE_LOAD, LOADS, Load, first_answer_s, first_request_ms, measure
-from bench.systems import ROOT, START_LIMIT_S, BareHandler, OurGateway, Stub, System
+from bench.systems import ROOT, START_LIMIT_S, BareHandler, OurGateway, Stub, System, end_in_order
 
 KEPT = ROOT / ".bench"
 OWN_RUN = KEPT / "run.json"
@@ -54,7 +54,7 @@ def loads_of(system: System) -> Sequence[Load]:
     return [kind for kind in LOADS if system.has_cache or not kind.is_hit]
 
 
-def measure_loads(systems: Sequence[System], stub: Stub, rounds: int) -> dict[str, list[LoadRow]]:
+def measure_loads(systems: Sequence[System], stub: Stub, rounds: int, share: float) -> dict[str, list[LoadRow]]:
     """Measure every load of every system, all systems in turn within a round."""
     measured: defaultdict[tuple[str, Load], list[Round]] = defaultdict(list)
     for number in range(rounds):
@@ -62,7 +62,7 @@ def measure_loads(systems: Sequence[System], stub: Stub, rounds: int) -> dict[st
             for system in systems:
                 if kind in loads_of(system):
                     began_s = time.monotonic()
-                    one = measure(system, kind, share=system.share, straight=stub.target())
+                    one = measure(system, kind, share=system.share * share, straight=stub.target())
                     measured[system.name, kind].append(one)
                     took_s = time.monotonic() - began_s
                     progress(f"round {number + 1}: {system.name}, {kind.name}, {kind.connections}", one, took_s)
@@ -88,9 +88,11 @@ def measure_starts(system: System, restarts: int) -> tuple[list[float], list[flo
     return restarts_s, first_ms
 
 
-def measure_all(systems: Sequence[System], stub: Stub, *, rounds: int, restarts: int) -> list[SystemResult]:
+def measure_all(
+    systems: Sequence[System], stub: Stub, *, rounds: int, restarts: int, share: float
+) -> list[SystemResult]:
     """Measure everything of every system, which have been started."""
-    rows = measure_loads(systems, stub, rounds)
+    rows = measure_loads(systems, stub, rounds, share)
     results = []
     for system in systems:
         memory_mb = system.memory_mb()
@@ -110,7 +112,7 @@ def measure_all(systems: Sequence[System], stub: Stub, *, rounds: int, restarts:
     return results
 
 
-def run(*, peers: bool, rounds: int, restarts: int) -> Run:
+def run(*, peers: bool, rounds: int, restarts: int, share: float = 1.0) -> Run:
     """Start the systems, measure them, and stop them."""
     began, load_before = datetime.now(UTC), os.getloadavg()[0]
     with ExitStack() as stack:
@@ -122,7 +124,7 @@ def run(*, peers: bool, rounds: int, restarts: int) -> Run:
         for system in systems:
             stack.callback(system.stop)
             system.start()
-        results = measure_all(systems, stub, rounds=rounds, restarts=restarts)
+        results = measure_all(systems, stub, rounds=rounds, restarts=restarts, share=share)
     return Run(
         began=f"{began:%Y-%m-%d %H:%M} UTC",
         machine=machine(),
@@ -149,12 +151,16 @@ def main() -> None:
     parser.add_argument("--peers", action="store_true", help="measure the installed peers in the same run")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"of each row (default {ROUNDS})")
     parser.add_argument("--restarts", type=int, default=RESTARTS, help=f"of each kind (default {RESTARTS})")
+    parser.add_argument(
+        "--share", type=float, default=1.0, help="of each row's requests, on a busy machine (default 1)"
+    )
     parser.add_argument("--out", type=Path, help=f"where the run is stored (default {OWN_RUN.relative_to(ROOT)})")
     parser.add_argument("--compare", type=Path, metavar="FILE", help="a stored run to compare this one with")
     arguments = parser.parse_args()
+    end_in_order()
     before = read(arguments.compare) if arguments.compare else None
     peers = read(PEERS_RUN) if PEERS_RUN.exists() and not arguments.peers else None
-    result = run(peers=arguments.peers, rounds=arguments.rounds, restarts=arguments.restarts)
+    result = run(peers=arguments.peers, rounds=arguments.rounds, restarts=arguments.restarts, share=arguments.share)
     out = arguments.out or (PEERS_RUN if arguments.peers else OWN_RUN)
     write(result, out)
     report(result, peers=peers, before=before)

@@ -17,8 +17,10 @@ from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
+from msgspec import Struct
 
 from bench.load import Target
 
@@ -51,6 +53,11 @@ def environment(more: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(NOT_PASSED_ON)} | dict(more)
 
 
+def end_in_order() -> None:
+    """Have SIGTERM end this process like an error: what it has started is stopped."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+
+
 def free_port() -> int:
     """Return a port on which nothing listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -71,10 +78,10 @@ def process_memory_mb(process: psutil.Process) -> float:
 class Stub:
     """The stub provider."""
 
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.stub_provider"], cwd=ROOT, stdout=subprocess.PIPE, env=environment({})
-        )
+    def __init__(self, *options: str) -> None:
+        """Start it with options of its command line."""
+        command = [sys.executable, "-m", "bench.stub_provider", *options]
+        self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, env=environment({}))
         assert self._process.stdout is not None
         self.port = int(self._process.stdout.readline())
 
@@ -225,12 +232,71 @@ class System(ABC):
         return {group: used[group] for group in self.groups}
 
 
+def group_below_supervisor(process: psutil.Process) -> str:
+    """Return the group of a process that `gateway up` has started."""
+    line = " ".join(process.cmdline())
+    for group in ("api", "worker", "projector"):
+        if f"gateway {group}" in line:
+            return group
+    return "nats" if process.name() == "nats-server" else "postgresql"
+
+
 def kill(processes: list[psutil.Process]) -> None:
     """Stop and then kill processes, so that none acts on another's death."""
     for how in (signal.SIGSTOP, signal.SIGKILL):
         for process in processes:
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(how)
+
+
+class Books(Struct, frozen=True, kw_only=True):
+    """What a system says of a key's budget, in US dollars."""
+
+    spent: float
+    assumed: float = 0.0
+    """What it counts for calls whose outcome nobody knows."""
+    held: float = 0.0
+    """What it keeps for calls under way."""
+
+    @property
+    def shown(self) -> float:
+        """What it counts as used."""
+        return self.spent + self.assumed
+
+
+class BudgetedSystem(System):
+    """A system whose keys can have budgets."""
+
+    settle_s = 2.0
+    """How long its books stay unchanged once they are complete."""
+
+    @abstractmethod
+    def issue_budget(self, name: str, usd: float) -> str:
+        """Return a new key with a budget of so many US dollars a day."""
+
+    @abstractmethod
+    def books(self, key: str) -> Books:
+        """Return what it says of a key."""
+
+    def target_of(self, key: str) -> Target:
+        """Return where requests of a key go."""
+        return Target(port=self.port, path=CHAT_PATH, headers={"authorization": f"Bearer {key}"})
+
+
+def call(url: str, key: str, body: Mapping[str, Any] | None = None) -> Any:
+    """Return the decoded answer of a call; a POST if there is a body.
+
+    Raises:
+        OSError: it was refused, or nobody answered.
+
+    """
+    request = urllib.request.Request(
+        url,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
 
 
 class BareHandler(System):
@@ -253,7 +319,7 @@ class BareHandler(System):
         return self.answers("/ready")
 
 
-class OurGateway(System):
+class OurGateway(BudgetedSystem):
     """Our gateway, as `gateway up` runs it."""
 
     name = "gateway"
@@ -264,17 +330,19 @@ class OurGateway(System):
     groups = ("api", "worker", "postgresql", "nats", "projector", "supervisor")
     servers = ("postgresql", "nats")
     has_cache = True
+    limits: Mapping[str, float | None] = LIMITS
 
     def __init__(self, folder: Path, provider_port: int) -> None:
         """As any system."""
         super().__init__(folder, provider_port)
+        self.data_dir = folder / "data"
         self.admin_key = ""
         self.key = ""
 
     def command(self) -> list[str]:
         """Return the command that starts it."""
         gateway = str(Path(sys.executable).parent / "gateway")
-        return [gateway, "up", "--port", str(self.port), "--data-dir", str(self.folder / "data")]
+        return [gateway, "up", "--port", str(self.port), "--data-dir", str(self.data_dir)]
 
     def variables(self) -> dict[str, str]:
         """Return the settings: none but where the provider is."""
@@ -287,13 +355,7 @@ class OurGateway(System):
 
     def group_of(self, process: psutil.Process) -> str:
         """Return the group of a process, by its command line."""
-        line = " ".join(process.cmdline())
-        for group in ("api", "worker", "projector"):
-            if f"gateway {group}" in line:
-                return group
-        if process.name() == "nats-server":
-            return "nats"
-        return "supervisor" if process.pid == self.root.pid else "postgresql"
+        return "supervisor" if process.pid == self.root.pid else group_below_supervisor(process)
 
     def spawn(self) -> None:
         """Start it, with an output of its own: the greeting of this start is what says that it is ready."""
@@ -308,14 +370,18 @@ class OurGateway(System):
         """Take the first key, which is an admin's, and issue one that has limits."""
         lines = (self.folder / "output.txt").read_text(errors="replace").splitlines()
         self.admin_key = next(line.strip() for line in lines if line.startswith("  gw_live_"))
-        self.key = self.issue_key("bench", LIMITS)
+        self.key = self.issue_key("bench", self.limits)
 
     def issue_key(self, name: str, limits: Mapping[str, float | None]) -> str:
         """Return a new key with these limits."""
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}/api/v1/projects/api-keys",
-            data=json.dumps({"name": name, **limits}).encode(),
-            headers={"Authorization": f"Bearer {self.admin_key}", "Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return str(json.load(answer)["data"]["apiKey"])
+        address = f"http://127.0.0.1:{self.port}/api/v1/projects/api-keys"
+        return str(call(address, self.admin_key, {"name": name, **limits})["data"]["apiKey"])
+
+    def issue_budget(self, name: str, usd: float) -> str:
+        """Return a new key with a daily budget, and no other limit."""
+        return self.issue_key(name, {"dailyBudget": usd, "rateLimit": None})
+
+    def books(self, key: str) -> Books:
+        """Return what it says of a key."""
+        daily = call(f"http://127.0.0.1:{self.port}/api/v1/usage/budget", key)["data"]["daily"]
+        return Books(spent=daily["spent"], assumed=daily["assumed"], held=daily["held"])

@@ -28,6 +28,7 @@ from projections.quarantine import (
     quarantine,
     quarantined_positions,
 )
+from projections.rows import RowType
 
 LEADER_LOCK = 0x676174657761794C
 BATCH_EVENTS = 2_000
@@ -46,6 +47,11 @@ LEAD_TIMEOUT_S = 30.0
 checkpoints have moved."""
 VOUCHES_PER_TIMEOUT = 6
 UNKNOWN_TOKENS = -1
+_ENDED = RowType("ended_attempt", {"request_id": "text", "attempt": "integer", "key_id": "text", "tokens": "bigint"})
+_SETTLE = (
+    "SELECT settle(array_agg(request_id), array_agg(attempt), array_agg(key_id), array_agg(tokens)) "  # noqa: S608 - constants
+    f"FROM {_ENDED.source}"
+)
 
 log = structlog.get_logger(__name__)
 
@@ -279,7 +285,7 @@ async def settle(connection: Connection, events: Sequence[StoredEvent]) -> None:
         if isinstance(stored.event, CostIncurred | AttemptFailed | AttemptLost)
     )
     if ended:
-        await connection.execute("SELECT settle($1, $2, $3, $4)", *map(list, zip(*ended, strict=True)))
+        await connection.execute(_SETTLE, ended)
 
 
 async def hand_on_leads(connection: Connection, streams: Sequence[str]) -> None:

@@ -103,6 +103,7 @@ FIELDS: Mapping[str, FieldWords] = {
     "stream": FieldWords("Stream", "the name of a stream, such as request-req_…"),
     "search": FieldWords("Name", _TEXT),
     "provider": FieldWords("Provider", _TEXT),
+    "served": FieldWords("Answered by", _TEXT),
     "error": FieldWords("Error", _TEXT),
     "session": FieldWords("Session", _TEXT),
     "metadata": FieldWords("Metadata", "NAME=VALUE, such as team=search"),

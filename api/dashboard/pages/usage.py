@@ -41,6 +41,8 @@ NAVIGATION = NavigationEntry(path="/usage", label="Usage")
 MAX_SHOWN = 100
 _GROUPS = ("model", "provider", "operation", "key", "day", "hour", *ORIGINS)
 _TIMES = ("day", "hour")
+_FILTERS = {"model": "served"} | {name: name for name in ("provider", "operation", "key", "project", "session")}
+"""Groups with the filters that the list of requests has for them."""
 _FOLDED = ("usage", "rollups", "attributes")
 _CSV_UNITS = {"usd": "USD", "ms": "ms"}
 """What stands behind the name of a column; the others have no unit."""
@@ -187,8 +189,8 @@ def _requests_query(line: UsageLine, asked: UsagePage, window: Window) -> str | 
             return None
         if group.startswith("metadata."):
             query["metadata"] = f"{group.removeprefix('metadata.')}={_csv_group(value)}"
-        elif group in ("model", "provider", "operation", "key", "project", "session"):
-            query[group] = value
+        elif group in _FILTERS:
+            query[_FILTERS[group]] = value
         elif group == "day":
             query |= {"from": value, "to": value}
         else:
