@@ -1,5 +1,6 @@
 .DEFAULT_GOAL := help
 RUN := uv run --quiet
+MINUTES ?= 30
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -35,6 +36,12 @@ bench: ## measure the whole path
 	$(RUN) python -m bench.whole_path
 	$(RUN) python -m bench.whole_streams
 
+bench-scale: ## measure what must stay flat as work grows, and draw it in docs/images (half an hour)
+	$(RUN) python -m bench.scale
+
+soak: ## half an hour of load while workers and the projector are killed; MINUTES=n for another time
+	$(RUN) python -m bench.soak --minutes $(MINUTES)
+
 rebuild: ## rebuild every projection of the running gateway
 	for name in budgets usage rollups attributes refusals requests cache idempotency alerts jobs keys prices providers; do $(RUN) gateway projections rebuild $$name; done
 
@@ -55,4 +62,4 @@ images: ## look up the digests of the images for compose.yaml (needs Docker), an
 docs: ## write the generated reference pages
 	$(RUN) python -m docs.generate
 
-.PHONY: help setup up lint check test agents crash-matrix golden bench rebuild requirements sbom secrets images docs
+.PHONY: help setup up lint check test agents crash-matrix golden bench bench-scale soak rebuild requirements sbom secrets images docs
