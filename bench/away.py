@@ -1,10 +1,13 @@
-"""Measures what callers feel while a part of the gateway is away: a killed API process, a projector that stands still.
+"""Measures what callers feel while a part of the gateway is away: a killed process, or one that stands still.
 
 Callers ask one request after the other, each over a connection that it keeps; the stub provider answers after
-`--delay-ms`. Three scenarios, each with a gateway of its own:
+`--delay-ms`. The scenarios, each with a gateway of its own:
 
 - `one-of-two`: two API processes, of which one is killed.
 - `only-one`: the only API process is killed, several times. A spare takes its place.
+- `worker-of-two`: two workers, of which one is killed, several times.
+- `only-worker`: the only worker is killed, several times.
+- `stopped-worker`: two workers, of which one is stopped (SIGSTOP) for 16 seconds, then goes on.
 - `projector`: the projector is stopped (SIGSTOP) for `--away-s`, then goes on.
 
     uv run python -m bench.away [--callers 32] [--away-s 60] [--only NAME]
@@ -35,6 +38,7 @@ BEFORE_S = 10.0
 KILLS = 5
 BETWEEN_KILLS_S = 12.0
 """The next spare has to be ready."""
+STOPPED_S = 16.0
 WINDOW_S = 10.0
 PAUSE_AFTER_FAILURE_S = 0.05
 PATIENCE_S = 30.0
@@ -101,6 +105,11 @@ class Callers:
         answered = [one.ended_s for one in self.asked if one.began_s >= since_s and one.outcome == "200"]
         return min(answered) - since_s if answered else None
 
+    def slowest_s(self, moment_s: float) -> float:
+        """Return how long after a moment the last request was answered that was in flight at it."""
+        ended = [one.ended_s for one in self.asked if one.began_s < moment_s < one.ended_s]
+        return max(ended, default=moment_s) - moment_s
+
     def longest_gap_s(self, since_s: float, until_s: float) -> float:
         """Return the longest time in which nobody was answered."""
         moments = sorted(
@@ -156,6 +165,40 @@ async def kill_the_only_one(gateway: Measured, callers: Callers, _away_s: float)
     print(f"median                              {statistics.median(waits_s):.2f} s", flush=True)
 
 
+async def kill_workers(gateway: Measured, callers: Callers, _away_s: float) -> None:
+    """Kill a worker, again and again."""
+    waits_s = []
+    for _ in range(KILLS):
+        await asyncio.sleep(BETWEEN_KILLS_S)
+        processes(gateway, "worker")[0].kill()
+        killed_s = time.monotonic()
+        await asyncio.sleep(BETWEEN_KILLS_S)
+        waits_s.append(callers.slowest_s(killed_s))
+        gap_ms = callers.longest_gap_s(killed_s, time.monotonic()) * 1_000
+        print(
+            f"last answer of those in flight      {waits_s[-1]:.2f} s; nobody answered for {gap_ms:.0f} ms", flush=True
+        )
+    print(f"median                              {statistics.median(waits_s):.2f} s; {callers.outcomes(0)}", flush=True)
+
+
+async def stop_a_worker(gateway: Measured, callers: Callers, _away_s: float) -> None:
+    """Let a worker stand still for a while."""
+    worker = processes(gateway, "worker")[0]
+    stopped_s = time.monotonic()
+    worker.send_signal(signal.SIGSTOP)
+    try:
+        await asyncio.sleep(STOPPED_S)
+    finally:
+        worker.send_signal(signal.SIGCONT)
+    back_s = time.monotonic()
+    await asyncio.sleep(WINDOW_S)
+    gap_ms = callers.longest_gap_s(stopped_s, back_s) * 1_000
+    print(
+        f"last answer of those in flight      {callers.slowest_s(stopped_s):.2f} s; nobody answered for {gap_ms:.0f} ms"
+    )
+    print(f"requests since it stood             {callers.outcomes(stopped_s)}", flush=True)
+
+
 async def stop_the_projector(gateway: Measured, callers: Callers, away_s: float) -> None:
     """Let the projector stand still for a while."""
     began_s = time.monotonic()
@@ -179,12 +222,15 @@ async def stop_the_projector(gateway: Measured, callers: Callers, away_s: float)
 
 
 Scenario = Callable[[Measured, Callers, float], Awaitable[None]]
-SCENARIOS: dict[str, tuple[int, Scenario]] = {
-    "one-of-two": (2, kill_one_of_two),
-    "only-one": (1, kill_the_only_one),
-    "projector": (1, stop_the_projector),
+SCENARIOS: dict[str, tuple[int, int, Scenario]] = {
+    "one-of-two": (2, 1, kill_one_of_two),
+    "only-one": (1, 1, kill_the_only_one),
+    "worker-of-two": (1, 2, kill_workers),
+    "only-worker": (1, 1, kill_workers),
+    "stopped-worker": (1, 2, stop_a_worker),
+    "projector": (1, 1, stop_the_projector),
 }
-"""By name: the number of API processes, and what happens."""
+"""By name: the number of API processes and of workers, and what happens."""
 
 
 async def run(gateway: Measured, scenario: Scenario, callers: int, away_s: float) -> None:
@@ -206,12 +252,12 @@ def main() -> None:
     parser.add_argument("--delay-ms", type=float, default=DELAY_MS)
     parser.add_argument("--only", choices=SCENARIOS)
     arguments = parser.parse_args()
-    for name, (api_processes, scenario) in SCENARIOS.items():
+    for name, (api_processes, workers, scenario) in SCENARIOS.items():
         if arguments.only not in (None, name):
             continue
         print(f"{name}: {arguments.callers} callers, load {psutil.getloadavg()[0]:.0f}", flush=True)
         with tempfile.TemporaryDirectory(prefix="gw-bench-", ignore_cleanup_errors=True) as directory:
-            options = ("--api-processes", str(api_processes))
+            options = ("--api-processes", str(api_processes), "--workers", str(workers))
             gateway = Measured(Path(directory) / "data", delay_ms=arguments.delay_ms, arguments=options)
             try:
                 uvloop.run(run(gateway, scenario, arguments.callers, arguments.away_s))
