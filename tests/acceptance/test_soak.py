@@ -6,7 +6,7 @@ from bench.soak import Plan, soak
 from tests.provider.running import RunningProvider
 from tests.support.load import ANSWERED
 
-SHORT = Plan(seconds=50, per_second=8, worker_every_s=15, projector_every_s=25)
+SHORT = Plan(seconds=40, per_second=8, worker_every_s=12, projector_every_s=18)
 """A rate that a busy machine has room for. A kill waits until the process that it is for is there."""
 
 
