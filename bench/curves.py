@@ -55,8 +55,8 @@ class Curve(Struct, frozen=True, kw_only=True):
     aim: str
     aims: list[float]
     """The aim in figures, one for each size."""
-    load: float
-    """The machine's load average, of a minute, as the last figure was measured."""
+    loads: list[float]
+    """The machine's load average, of a minute, at each size."""
     cores: int
 
 
@@ -66,10 +66,22 @@ def same_as_first(lines: Mapping[str, list[float]]) -> list[float]:
     return [first[0]] * len(first)
 
 
+def load_now() -> float:
+    """Return the machine's load average of the last minute."""
+    return os.getloadavg()[0]
+
+
 def curve(
-    title: str, size: str, unit: str, sizes: list[int], lines: dict[str, list[float]], aim: str, aims: list[float]
+    title: str,
+    size: str,
+    unit: str,
+    sizes: list[int],
+    lines: dict[str, list[float]],
+    aim: str,
+    aims: list[float],
+    loads: list[float],
 ) -> Curve:
-    """Return a curve that was measured just now on this machine."""
+    """Return a curve that was measured on this machine."""
     return Curve(
         title=title,
         size=size,
@@ -78,7 +90,7 @@ def curve(
         lines={name: [float(f"{figure:.4g}") for figure in figures] for name, figures in lines.items()},
         aim=aim,
         aims=[float(f"{figure:.4g}") for figure in aims],
-        load=round(os.getloadavg()[0], 1),
+        loads=[round(load) for load in loads],
         cores=os.cpu_count() or 1,
     )
 
@@ -152,12 +164,12 @@ def drawn(one: Curve) -> str:
 
 def table(one: Curve) -> str:
     """Return a curve as a table in Markdown."""
-    head = f"| {one.size} | {' | '.join(f'{name}, {one.unit}' for name in one.lines)} | aim |"
-    columns = zip(*one.lines.values(), one.aims, strict=True)
+    head = f"| {one.size} | {' | '.join(f'{name}, {one.unit}' for name in one.lines)} | aim | load |"
+    columns = zip(*one.lines.values(), one.aims, one.loads, strict=True)
     rows = [
         f"| {size:,} | {' | '.join(map(_written, figures))} |" for size, figures in zip(one.sizes, columns, strict=True)
     ]
-    return "\n".join((head, "|---" * (len(one.lines) + 2) + "|", *rows))
+    return "\n".join((head, "|---" * (len(one.lines) + 3) + "|", *rows))
 
 
 def _written(figure: float) -> str:

@@ -7,14 +7,12 @@ does when it goes on.
 
 import asyncio
 import itertools
-import os
 import resource
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -24,7 +22,7 @@ import uvloop
 from msgspec import Struct, structs
 
 from bench import appends, folds, load
-from bench.curves import Curve, curve, same_as_first
+from bench.curves import Curve, curve, load_now
 from bench.whole_path import GROUPS, LIMITS, PROMPT, ROOT, body, cpu_seconds
 from cli.processes import Running, find_running
 from infra.database import Connection, HeldConnection, Pool, open_pool
@@ -60,7 +58,10 @@ class At(Struct, kw_only=True):
 
     start_s: float = 0.0
     start_cpu_s: float = 0.0
+    load: float = 0.0
     miss_us: dict[str, float] = {}
+    miss_empty_us: dict[str, float] = {}
+    """The same of a gateway with an empty log, measured in turns."""
     appends: "Rate | None" = None
     fold: "Rate | None" = None
     rebuild: "dict[str, Rate]" = {}
@@ -128,27 +129,31 @@ def measure(home: Path, sizes: list[int], requests: int, wanted: Collection[str]
     Yields them after each size, as far as they are.
     """
     measured: dict[int, At] = {}
-    with stub_provider() as env:
+    with ExitStack() as running:
+        env = running.enter_context(stub_provider())
         gateway = Gateway.start(home / "data", env=env)
-        try:
-            admin_key, key = gateway.first_key, ""
-            for size in sizes:
-                at = measured[size] = At()
-                key = key or asyncio.run(issue_key(gateway, admin_key))
-                asyncio.run(grow(gateway, size, at))
-                if "start" in wanted:
-                    gateway.stop()
-                    gateway = started(home, env, at)
-                if "miss" in wanted:
-                    at.miss_us = misses(gateway, key, requests, size)
-                asyncio.run(work_on(gateway, at, wanted))
-                if "verify" in wanted:
-                    verify(gateway, at)
-                print(f"{size:,} events, load {os.getloadavg()[0]:.0f}: {structs.asdict(at)}", flush=True)
-                curves = {name: made(measured) for name, made in _CURVES.items() if name in wanted}
-                yield {name: one for name, one in curves.items() if one.sizes}
-        finally:
-            gateway.stop()
+        running.callback(lambda: gateway.stop())  # noqa: PLW0108 - the one that then runs, after restarts
+        admin_key, key, empty = gateway.first_key, "", None
+        if "miss" in wanted:
+            empty = Gateway.start(home / "empty", env=env)
+            running.callback(empty.stop)
+        for size in sizes:
+            at = measured[size] = At()
+            asyncio.run(grow(gateway, size, at))
+            if "start" in wanted:
+                gateway.stop()
+                gateway = started(home, env, at)
+            key = key or asyncio.run(issue_key(gateway, admin_key))
+            if empty is not None:
+                other = asyncio.run(issue_key(empty, empty.first_key))
+                at.miss_us, at.miss_empty_us = misses([(gateway, key), (empty, other)], requests, size)
+            asyncio.run(work_on(gateway, at, wanted))
+            if "verify" in wanted:
+                verify(gateway, at)
+            at.load = load_now()
+            print(f"{size:,} events: {structs.asdict(at)}", flush=True)
+            curves = {name: made(measured) for name, made in _CURVES.items() if name in wanted}
+            yield {name: one for name, one in curves.items() if one.sizes}
 
 
 def started(home: Path, env: Mapping[str, str], at: At) -> Gateway:
@@ -161,26 +166,30 @@ def started(home: Path, env: Mapping[str, str], at: At) -> Gateway:
     return gateway
 
 
-def misses(gateway: Gateway, key: str, requests: int, size: int) -> dict[str, float]:
-    """Return the CPU microseconds of a miss by process, the median round of several."""
-    process, rounds, fresh = psutil.Process(gateway.process.pid), [], itertools.count()
+def misses(gateways: Sequence[tuple[Gateway, str]], requests: int, size: int) -> list[dict[str, float]]:
+    """Return the CPU microseconds of a miss by process, for each gateway and key: the median of rounds in turns."""
+    rounds: list[list[dict[str, float]]] = [[] for _ in gateways]
+    for number in range(ROUNDS + 1):
+        for (gateway, key), its_rounds in zip(gateways, rounds, strict=True):
+            spent = round_of_misses(gateway, key, requests, f"{size} {number}")
+            if number:  # the first one warms up
+                its_rounds.append(spent)
+    return [sorted(its_rounds, key=lambda one: sum(one.values()))[ROUNDS // 2] for its_rounds in rounds]
+
+
+def round_of_misses(gateway: Gateway, key: str, requests: int, words: str) -> dict[str, float]:
+    """Return the CPU microseconds of a miss by process, over so many requests."""
+    process, fresh = psutil.Process(gateway.process.pid), itertools.count()
 
     def bodies(_number: int) -> bytes:
-        return body(f"{PROMPT} {size} {next(fresh)}")
+        return body(f"{PROMPT} {words} {next(fresh)}")
 
-    def ask(number: int) -> None:
-        asking = load.run(port_of(gateway), key, bodies, requests=number, connections=CONNECTIONS)
-        assert uvloop.run(asking).failures == 0
-        time.sleep(QUIET_S)
-
-    ask(requests // 5)
-    for _ in range(ROUNDS):
-        before = cpu_seconds(process)
-        ask(requests)
-        after = cpu_seconds(process)
-        rounds.append({group: (after[group] - before[group]) / requests * MILLION for group in GROUPS})
-    middle = statistics.median_low(sum(one.values()) for one in rounds)
-    return next(one for one in rounds if sum(one.values()) == middle)
+    before = cpu_seconds(process)
+    asking = load.run(port_of(gateway), key, bodies, requests=requests, connections=CONNECTIONS)
+    assert uvloop.run(asking).failures == 0
+    time.sleep(QUIET_S)
+    after = cpu_seconds(process)
+    return {group: (after[group] - before[group]) / requests * MILLION for group in GROUPS}
 
 
 @asynccontextmanager
@@ -302,7 +311,9 @@ def _start(measured: Mapping[int, At]) -> Curve:
         "CPU of all its processes": [at.start_cpu_s for at in measured.values()],
     }
     aim, aims = f"{AIM_START_S:.0f} s", [AIM_START_S] * len(measured)
-    return curve("From `gateway up` to ready, data there", EVENTS, "s", list(measured), lines, aim, aims)
+    return curve(
+        "From `gateway up` to ready, data there", EVENTS, "s", list(measured), lines, aim, aims, _loads(measured)
+    )
 
 
 def _miss(measured: Mapping[int, At]) -> Curve:
@@ -310,16 +321,17 @@ def _miss(measured: Mapping[int, At]) -> Curve:
         "all processes": [sum(at.miss_us.values()) for at in measured.values()],
         "PostgreSQL": [at.miss_us["postgresql"] for at in measured.values()],
     }
-    aim = "as with the shortest log"
-    return curve("A miss, 16 connections", EVENTS, "CPU µs", list(measured), lines, aim, same_as_first(lines))
+    title, aim = f"A miss, {CONNECTIONS} connections", "a gateway with an empty log, measured in turns"
+    aims = [sum(at.miss_empty_us.values()) for at in measured.values()]
+    return curve(title, EVENTS, "CPU µs", list(measured), lines, aim, aims, _loads(measured))
 
 
 def _appends(measured: Mapping[int, At]) -> Curve:
-    return _rates("Appends", {size: at.appends for size, at in measured.items()}, AIM_APPENDS)
+    return _rates("Appends", measured, lambda at: at.appends, AIM_APPENDS)
 
 
 def _fold(measured: Mapping[int, At]) -> Curve:
-    return _rates("Live fold, all projections", {size: at.fold for size, at in measured.items()}, AIM_FOLD)
+    return _rates("Live fold, all projections", measured, lambda at: at.fold, AIM_FOLD)
 
 
 def _rebuild(measured: Mapping[int, At]) -> Curve:
@@ -330,7 +342,8 @@ def _rebuild(measured: Mapping[int, At]) -> Curve:
         for how, figure in HOW.items()
     }
     aims = [AIM_REBUILD] * len(filled)
-    return curve("Rebuild of a projection", EVENTS, PER_SECOND, list(filled), lines, f"{AIM_REBUILD:,.0f}", aims)
+    title, aim, loads = "Rebuild of a projection", f"{AIM_REBUILD:,.0f}", [measured[size].load for size in filled]
+    return curve(title, EVENTS, PER_SECOND, list(filled), lines, aim, aims, loads)
 
 
 def _verify(measured: Mapping[int, At]) -> Curve:
@@ -340,13 +353,18 @@ def _verify(measured: Mapping[int, At]) -> Curve:
     }
     aims = [AIM_VERIFY_S * size / MILLION for size in measured]
     aim = f"{AIM_VERIFY_S:.0f} s for a million"
-    return curve("`gateway audit verify`", EVENTS, "s", list(measured), lines, aim, aims)
+    return curve("`gateway audit verify`", EVENTS, "s", list(measured), lines, aim, aims, _loads(measured))
 
 
-def _rates(title: str, rates: Mapping[int, Rate | None], aim: float) -> Curve:
-    known = {size: rate for size, rate in rates.items() if rate is not None}
-    lines = {how: [figure(rate) for rate in known.values()] for how, figure in HOW.items()}
-    return curve(title, EVENTS, PER_SECOND, list(known), lines, f"{aim:,.0f}", [aim] * len(known))
+def _rates(title: str, measured: Mapping[int, At], rate_of: Callable[[At], Rate | None], aim: float) -> Curve:
+    rates = {size: rate for size, at in measured.items() if (rate := rate_of(at)) is not None}
+    lines = {how: [figure(rate) for rate in rates.values()] for how, figure in HOW.items()}
+    loads = [measured[size].load for size in rates]
+    return curve(title, EVENTS, PER_SECOND, list(rates), lines, f"{aim:,.0f}", [aim] * len(rates), loads)
+
+
+def _loads(measured: Mapping[int, At]) -> list[float]:
+    return [at.load for at in measured.values()]
 
 
 EVENTS, PER_SECOND = "events in the log", "events a second"

@@ -27,7 +27,7 @@ import uvloop
 from api.accounts import Accounts
 from bench import admission as admissions
 from bench import appends, grown_log, load, slow_clients
-from bench.curves import Curve, curve, same_as_first, table, write
+from bench.curves import Curve, curve, load_now, same_as_first, table, write
 from bench.grown_log import MILLION, issue_key, port_of, stub_provider
 from bench.whole_path import PROMPT, ROOT, body
 from infra.admission import Admission
@@ -69,18 +69,21 @@ def admission(_home: Path, arguments: Arguments, _wanted: Collection[str]) -> It
         finally:
             server.stop()
     lines = {
-        "API and PostgreSQL": [own + its for own, its in figures],
-        "PostgreSQL": [its for _, its in figures],
+        "API and PostgreSQL": [own + its for own, its, _ in figures],
+        "PostgreSQL": [its for _, its, _ in figures],
     }
     title, size = f"Admission, {ADMISSIONS_AT_A_TIME} at a time", "requests in flight of one key"
     aim = f"as with {arguments.in_flight[0]:,}"
-    yield {"admission": curve(title, size, "CPU µs", arguments.in_flight, lines, aim, same_as_first(lines))}
+    loads = [load for _, _, load in figures]
+    yield {"admission": curve(title, size, "CPU µs", arguments.in_flight, lines, aim, same_as_first(lines), loads)}
 
 
 async def admissions_beside(
     postgres: EmbeddedPostgres, server: psutil.Process, sizes: list[int]
-) -> list[tuple[float, float]]:
-    """Return the CPU microseconds of an admission, of this process and of PostgreSQL, for each number in flight."""
+) -> list[tuple[float, float, float]]:
+    """Return the CPU microseconds of an admission, of this process and of PostgreSQL, for each number in flight, and
+    the load of the machine.
+    """
     url = postgres.url_as(ROLES["api"])
     owner = await open_pool(postgres.url_as(OWNER), name="bench", size=2)
     pool = await open_pool(url, name="bench", size=2)
@@ -101,7 +104,7 @@ async def admissions_beside(
         its, own = appends.cpu_s(server), time.process_time()
         await admit(ADMISSIONS)
         spent = (time.process_time() - own, appends.cpu_s(server) - its)
-        figures.append((spent[0] / ADMISSIONS * MILLION, spent[1] / ADMISSIONS * MILLION))
+        figures.append((spent[0] / ADMISSIONS * MILLION, spent[1] / ADMISSIONS * MILLION, load_now()))
     await admitting.close()
     await log.close()
     await pool.close()
@@ -115,9 +118,9 @@ def of_the_log(home: Path, arguments: Arguments, wanted: Collection[str]) -> Ite
 
 
 def memory(home: Path, arguments: Arguments, _wanted: Collection[str]) -> Iterator[dict[str, Curve]]:
-    """Measure the memory of the processes after so many misses."""
+    """Measure the memory of the processes after so many misses. Yields the curve after each number, as far as it is."""
     lines: dict[str, list[float]] = {"API": [], "worker": [], "projector": []}
-    fresh = itertools.count()
+    fresh, loads = itertools.count(), []
 
     def bodies(_number: int) -> bytes:
         return body(f"{PROMPT} {next(fresh)}")
@@ -135,12 +138,13 @@ def memory(home: Path, arguments: Arguments, _wanted: Collection[str]) -> Iterat
                 time.sleep(QUIET_S)
                 for line, command in zip(lines.values(), ("api", "worker", "projector"), strict=True):
                     line.append(sum(process.memory_info().rss for process in gateway.processes(command)) / MB)
-                print(f"{size:,} requests, load {os.getloadavg()[0]:.0f}: {lines}", flush=True)
+                loads.append(load_now())
+                print(f"{size:,} requests, load {loads[-1]:.0f}: {lines}", flush=True)
+                sizes = arguments.requests[: len(lines["API"])]
+                aim, aims = f"{AIM_MEMORY_MB:.0f} MB each, flat", [AIM_MEMORY_MB] * len(sizes)
+                yield {"memory": curve("Memory", "requests so far", "MB", sizes, lines, aim, aims, loads)}
         finally:
             gateway.stop()
-    aims = [AIM_MEMORY_MB] * len(arguments.requests)
-    aim = f"{AIM_MEMORY_MB:.0f} MB each, flat"
-    yield {"memory": curve("Memory", "requests so far", "MB", arguments.requests, lines, aim, aims)}
 
 
 def streams(home: Path, arguments: Arguments, _wanted: Collection[str]) -> Iterator[dict[str, Curve]]:
@@ -156,10 +160,11 @@ def streams(home: Path, arguments: Arguments, _wanted: Collection[str]) -> Itera
         finally:
             gateway.stop()
     lines = {"API": [one["api"] for one in held], "worker": [one["worker"] for one in held]}
+    loads = [one["load"] for one in held]
     aims = [before["worker"] + STREAM_WINDOW_MB * size for size in arguments.streams]
     aim = f"the worker before them and {STREAM_WINDOW_MB * 1_000:.0f} KB each"
     size = "streams held open, an event a second each"
-    yield {"streams": curve("Idle streams, memory", size, "MB", arguments.streams, lines, aim, aims)}
+    yield {"streams": curve("Idle streams, memory", size, "MB", arguments.streams, lines, aim, aims, loads)}
 
 
 async def held_open(
@@ -178,8 +183,8 @@ async def held_open(
         await asyncio.sleep(HOLD_S)
         outcomes = {client.outcome for client in clients}
         assert outcomes == {"200"}, outcomes
-        peaks.append(dict(watched.peak))
-        print(f"{size:,} streams, load {os.getloadavg()[0]:.0f}: {watched.peak}", flush=True)
+        peaks.append(watched.peak | {"load": load_now()})
+        print(f"{size:,} streams: {peaks[-1]}", flush=True)
     for task in (watching, going):
         task.cancel()
     await asyncio.gather(watching, going, return_exceptions=True)
@@ -218,7 +223,7 @@ def main() -> None:
             for measured in measure(Path(directory), arguments, wanted):
                 write(arguments.folder, measured)
         for name, one in measured.items():
-            print(f"\n{name}: {one.title}, at a load of {one.load} on {one.cores} cores\n\n{table(one)}\n", flush=True)
+            print(f"\n{name}: {one.title}, on {one.cores} cores\n\n{table(one)}\n", flush=True)
 
 
 if __name__ == "__main__":

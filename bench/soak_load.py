@@ -17,8 +17,10 @@ MAX_UNDER_WAY = 1_000
 MAX_BEHIND_S = 1.0
 """If the load falls behind its pace by more, what was missed is not made up for."""
 DELAY_MS = 50
-CHUNKS, PACE_MS = 20, 20
-"""Of a stream, which so takes 0.4 s."""
+CHUNKS, PACE_MS = 12, 35
+"""Of a stream, which so takes 0.4 s, and has less tokens than are assumed to be under way of one that has shown nothing
+(`UNDER_WAY_TOKENS` in `workers/estimated_usage.py`): so nothing that is assumed is below the bill.
+"""
 CACHED_PROMPTS, CACHED_FOR_REQUESTS = 20, 2_000
 """So many prompts are asked again and again; after so many requests others take their place."""
 _CALLS: Sequence[StreamCall] = (NATIVE_GPT, CHAT_GPT, MESSAGES_GPT)
