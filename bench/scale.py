@@ -114,7 +114,7 @@ async def admissions_beside(
 
 def of_the_log(home: Path, arguments: Arguments, wanted: Collection[str]) -> Iterator[dict[str, Curve]]:
     """Measure a gateway whose log grows."""
-    yield from grown_log.measure(home, arguments.events, MISSES, wanted)
+    yield from grown_log.measure(home, arguments.events, arguments.misses, wanted)
 
 
 def memory(home: Path, arguments: Arguments, _wanted: Collection[str]) -> Iterator[dict[str, Curve]]:
@@ -210,6 +210,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--in-flight", type=int, nargs="+", default=list(IN_FLIGHT))
     parser.add_argument("--events", type=int, nargs="+", default=list(grown_log.SIZES))
+    parser.add_argument("--misses", type=int, default=MISSES, help=f"a round (default {MISSES:,})")
     parser.add_argument("--requests", type=int, nargs="+", default=list(REQUESTS))
     parser.add_argument("--streams", type=int, nargs="+", default=list(STREAMS))
     parser.add_argument("--folder", type=Path, default=FOLDER, help="for the plots (default docs/images)")
