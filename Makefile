@@ -32,9 +32,16 @@ crash-matrix: ## let a process die at every step, and every link between process
 golden: ## write the frozen streams anew; read their difference before it is committed
 	WRITE_GOLDEN=1 uv run pytest tests/conformance/test_golden_translations.py
 
-bench: ## measure the whole path
-	$(RUN) python -m bench.whole_path
-	$(RUN) python -m bench.whole_streams
+bench: ## measure what a request costs, beside a bare handler; more with BENCH="--compare FILE --out FILE"
+	$(RUN) python -m bench.run $(BENCH)
+
+bench-peers: ## install LiteLLM's proxy and Portkey's gateway below .bench, and measure them in the same run
+	$(RUN) python -m bench.peers
+	$(RUN) python -m bench.run --peers $(BENCH)
+
+bench-overshoot: ## do to budgets what should not get past them: bursts, kill -9, streams whose callers leave
+	$(RUN) python -m bench.peers
+	$(RUN) python -m bench.overshoot
 
 bench-scale: ## measure what must stay flat as work grows, and draw it in docs/images (half an hour)
 	$(RUN) python -m bench.scale
@@ -62,4 +69,4 @@ images: ## look up the digests of the images for compose.yaml (needs Docker), an
 docs: ## write the generated reference pages
 	$(RUN) python -m docs.generate
 
-.PHONY: help setup up lint check test agents crash-matrix golden bench bench-scale soak rebuild requirements sbom secrets images docs
+.PHONY: help setup up lint check test agents crash-matrix golden bench bench-peers bench-overshoot bench-scale soak rebuild requirements sbom secrets images docs

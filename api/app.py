@@ -15,6 +15,7 @@ from api import health
 from api.dashboard.rendering import NAVIGATION_STATE, template_config
 from api.dashboard.router import NAVIGATION, dashboard_router
 from api.guards import provide_caller
+from api.hot_calls import HotCalls
 from api.native import (
     audit,
     completions,
@@ -56,7 +57,8 @@ _SWAGGER_PATH = f"{_PAGE_PATH}/swagger-ui"
 def create_app(services: Services) -> ASGIApp:
     """Make the application. Its OpenAPI document is made when it is first asked for."""
     app = _application(services, services.settings.max_body_bytes)
-    return VendorPaths(RequestLifetime(app, services.metrics, services.log, services.access_log, services.observer))
+    lifetime = RequestLifetime(HotCalls(app), services.metrics, services.log, services.access_log, services.observer)
+    return VendorPaths(lifetime)
 
 
 def warm_up() -> None:
@@ -91,10 +93,8 @@ def _native(max_body_bytes: int) -> Router:
             *projects.HANDLERS,
             *keys.HANDLERS,
             *project_keys.HANDLERS,
-            providers.PROJECT_PROVIDERS,
-            providers.INSTALLATION_PROVIDERS,
-            credentials.PROJECT_CREDENTIALS,
-            credentials.INSTALLATION_CREDENTIALS,
+            *providers.ROUTERS,
+            *credentials.ROUTERS,
             *routes.HANDLERS,
             *provider_health.HANDLERS,
             *usage.HANDLERS,

@@ -177,6 +177,7 @@ async def _connect(settings: Settings) -> _Backends:
     event_log = EventLog(pool, HeldConnection(settings.database_url, name=name), on_append=notifications.appended)
     await event_log.head()  # the first answers carry it
     admission = Admission(HeldConnection(settings.database_url, name=name), pool, on_append=notifications.appended)
+    await asyncio.gather(admission.prepare(), event_log.prepare())
     queue = JobQueue(broker, replicas=settings.nats_replicas)
     await queue.ensure()
     inbox = ReplyInbox(broker, new_id("api"))

@@ -5,19 +5,20 @@ kind that is rare. Times are of this process's CPU and of the clock.
 """
 
 import argparse
-import asyncio
 import hashlib
-import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import msgspec
+import uvloop
 
+from bench.server_time import Server
 from domain.events import ApiKeyIssued, CostIncurred, Event, RequestCompleted, request_stream
 from domain.log_head import GENESIS
+from infra.collection import collect_rarely
 from infra.database import HeldConnection, Pool, open_pool
 from infra.event_log import Commit, EventLog, sealed_events
 from infra.log_selection import Selection
@@ -55,12 +56,12 @@ def commits(events: int) -> Iterator[Commit]:
         left -= len(request)
 
 
-async def fill(owner: asyncpg.Connection, events: int) -> int:
-    """Write the log past the appender, as the appender would have. Return its head."""
+async def fill(owner: asyncpg.Connection, commits: Iterable[Commit]) -> int:
+    """Write an empty log past the appender, as the appender would have. Return its head."""
     rows: list[tuple[Any, ...]] = []
     position, chain, batch, in_batch = 0, GENESIS, hashlib.sha256(GENESIS), 0
     columns = ["position", "stream", "version", "type", "project_id", "at", "data", "digest", "chain"]
-    for commit in commits(events):
+    for commit in commits:
         for event in sealed_events(commit):
             position, in_batch = position + 1, in_batch + 1
             batch.update(event[-1])
@@ -81,25 +82,26 @@ async def fill(owner: asyncpg.Connection, events: int) -> int:
     return position
 
 
-async def timed(name: str, work: Callable[[], Awaitable[object]]) -> None:
+async def timed(server: Server, name: str, work: Callable[[], Awaitable[object]]) -> None:
     """Print what a piece of work takes."""
-    clock_s, cpu_s = time.perf_counter(), time.process_time()
-    result = await work()
-    clock_s, cpu_s = time.perf_counter() - clock_s, time.process_time() - cpu_s
-    print(f"| {name} | {clock_s * 1000:,.1f} | {cpu_s * 1000:,.1f} | {result} |", flush=True)
+    result, taken = await server.timed(work)
+    figures = " | ".join(f"{seconds * 1000:,.1f}" for seconds in taken)
+    print(f"| {name} | {figures} | {result} |", flush=True)
 
 
 async def measure(url: str, events: int, pages_only: bool) -> None:
     """Fill the database and print the table."""
     owner = await asyncpg.connect(as_role(url, services.OWNER), command_timeout=600)
-    head = await fill(owner, events)
+    head = await fill(owner, commits(events))
     await owner.close()
     pool = await open_pool(url, name="bench", size=4)
     log = EventLog(pool, HeldConnection(url, name="bench"))
-    print("| what | ms | ms of CPU here | result |\n|---|---|---|---|")
+    server = await Server.of(pool)
+    print("| what | ms | ms of CPU here | ms of CPU of PostgreSQL | result |\n|---|---|---|---|---|")
     if not pages_only:
-        await timed("verify", lambda: verified(pool))
-        await timed("export", lambda: exported(pool))
+        for _ in range(2):
+            await timed(server, "verify", lambda: verified(pool))
+        await timed(server, "export", lambda: exported(pool))
     middle = FIRST + timedelta(seconds=events // 4)
     hour, of_project = Selection(since=middle, until=middle + timedelta(hours=1)), f"prj_{3:026}"
     for name, selection, after in (
@@ -117,7 +119,9 @@ async def measure(url: str, events: int, pages_only: bool) -> None:
     ):
         for _ in range(8):  # from the sixth run on the server may choose a generic plan
             await log.read_selected(selection, after=after, limit=100)
-        await timed(f"page: {name}", lambda s=selection, a=after: count(log.read_selected(s, after=a, limit=100)))
+        await timed(
+            server, f"page: {name}", lambda s=selection, a=after: count(log.read_selected(s, after=a, limit=100))
+        )
     await log.close()
     await pool.close()
 
@@ -148,7 +152,8 @@ def main() -> None:
     with services.postgres() as server:
         services.make_template(server)
         with services.database(server) as url:
-            asyncio.run(measure(url, arguments.events, arguments.pages_only))
+            collect_rarely()  # as the processes do
+            uvloop.run(measure(url, arguments.events, arguments.pages_only))
 
 
 if __name__ == "__main__":

@@ -1,30 +1,42 @@
-"""Measures how many events a second the projections fold from a log that is there, all of them together and each alone.
+"""Measures how many events a second the projections fold from a log that is there: together, each alone, and rebuilt.
 
-The requests are of a few keys and models, with metadata and an origin, as an agent's are. Each has two events. CPU is
-that of this process; the server's is beside it as what is left of the time.
+The requests are of a few keys and models, with metadata and an origin, as an agent's are. Each has two events.
 """
 
 import argparse
-import asyncio
-import time
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
+import asyncpg
+import psutil
+import uvloop
+
+from bench.audit import fill
+from bench.server_time import Server, Taken
 from domain.call_origin import Origin
 from domain.events import CostIncurred, RequestCompleted, request_stream
 from domain.money import NanoUsd
 from domain.pricing import ClassPrices, Price, cost
 from domain.tokens import TokenUsage
-from infra.database import HeldConnection, open_pool
+from infra.collection import collect_rarely
+from infra.database import HeldConnection, Pool, open_pool
 from infra.event_log import Commit, EventLog
 from infra.ids import new_id
+from projections.projection import Projection
+from projections.rebuild import rebuild
 from projections.registry import FOLDED
-from projections.runner import Runner
+from projections.runner import BATCH_EVENTS, Runner
 from tests.support import services
 
 PRICE = Price(provider="openai", model="m", source="bench", prices=ClassPrices(input=1_000, output=2_000))
 MODELS = ("gpt-4o", "gpt-4o-mini", "claude-3.5-sonnet")
 KEYS, TEAMS, SESSIONS = 12, 8, 200
-WRITERS = 200
+
+
+def commits(requests: int) -> Iterator[Commit]:
+    """The commits of requests that come one a second."""
+    begins = datetime(2026, 3, 1, tzinfo=UTC)
+    return (commit(number, begins + timedelta(seconds=number)) for number in range(requests))
 
 
 def commit(number: int, at: datetime) -> Commit:
@@ -65,37 +77,78 @@ def commit(number: int, at: datetime) -> Commit:
     return Commit(stream=stream, expected_version=0, project_id="prj_1", at=at, events=(completed, incurred))
 
 
-async def measure(url: str, requests: int) -> None:
-    pool = await open_pool(url, name="bench", size=4)
-    log = EventLog(pool, HeldConnection(url, name="bench"))
-    begins = datetime(2026, 3, 1, tzinfo=UTC)
-    for first in range(0, requests, WRITERS):
-        numbers = range(first, min(requests, first + WRITERS))
-        await asyncio.gather(*(log.append(commit(n, begins + timedelta(seconds=n))) for n in numbers))
-    for projections in ((*FOLDED,), *((one,) for one in FOLDED)):
+class Measurement:
+    """A log, and what folds it."""
+
+    def __init__(self, url: str, pool: Pool, server: Server, events: int) -> None:
+        self._url, self._pool, self._server, self._events = url, pool, server, events
+        self._log = EventLog(pool, HeldConnection(url, name="bench"))
+
+    async def fold(self, name: str, projections: Sequence[Projection], batch_events: int) -> None:
+        """Fold the whole log, as the projector does."""
         tables = [table for one in projections for table in one.tables]
-        owner = await open_pool(services.as_role(url, services.OWNER), name="bench", size=1)
+        owner = await asyncpg.connect(services.as_role(self._url, services.OWNER))
         await owner.execute(f"TRUNCATE {', '.join(tables)}, projection_checkpoints")
         await owner.close()
-        began_s, cpu_s = time.perf_counter(), time.process_time()
-        await Runner(pool, log, projections).catch_up()
-        took_s, cpu_s = time.perf_counter() - began_s, time.process_time() - cpu_s
-        name = "all" if len(projections) > 1 else projections[0].name
-        events = 2 * requests
-        print(f"| {name} | {events / took_s:,.0f} | {cpu_s / events * 1e6:.1f} |", flush=True)
-    await log.close()
-    await pool.close()
+        _, taken = await self._server.timed(
+            Runner(self._pool, self._log, projections, batch_events=batch_events).catch_up
+        )
+        self._show(name, taken)
+
+    async def rebuild(self, projection: Projection) -> None:
+        """Rebuild a projection that is folded to the end."""
+        owner = await open_pool(services.as_role(self._url, services.OWNER), name="bench", size=4)
+        log = EventLog(owner, HeldConnection(self._url, name="bench"))
+        _, taken = await self._server.timed(lambda: rebuild(owner, log, projection))
+        self._show(f"rebuild of {projection.name}", taken)
+        await log.close()
+        await owner.close()
+
+    def _show(self, name: str, taken: Taken) -> None:
+        here, server = (seconds / self._events * 1e6 for seconds in taken[1:])
+        load = psutil.getloadavg()[0]
+        print(f"| {name} | {self._events / taken.clock_s:,.0f} | {here:.1f} | {server:.1f} | {load:.0f} |", flush=True)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._log.close()
+        await self._pool.close()
+
+
+async def measure(url: str, arguments: argparse.Namespace) -> None:
+    """Fill the log and print the table."""
+    owner = await asyncpg.connect(services.as_role(url, services.OWNER), command_timeout=600)
+    events = await fill(owner, commits(arguments.requests))
+    await owner.close()
+    pool = await open_pool(url, name="bench", size=4)
+    measurement = Measurement(url, pool, await Server.of(pool), events)
+    for batch_events in arguments.batches:
+        await measurement.fold(f"all, batches of {batch_events:,}", FOLDED, batch_events)
+    named = [projection for projection in FOLDED if projection.name in arguments.projections]
+    for projection in named if not arguments.no_rebuild else ():
+        await measurement.rebuild(projection)
+    for projection in named if arguments.each else ():
+        await measurement.fold(projection.name, (projection,), BATCH_EVENTS)
+    await measurement.close()
 
 
 def main() -> None:
+    """Run the measurement."""
+    names = [projection.name for projection in FOLDED]
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=20_000)
+    parser.add_argument("--batches", type=int, nargs="+", default=[200, BATCH_EVENTS], help="events in a batch")
+    parser.add_argument("--projections", nargs="+", choices=names, default=names)
+    parser.add_argument("--each", action="store_true", help="fold each alone too")
+    parser.add_argument("--no-rebuild", action="store_true")
     arguments = parser.parse_args()
-    print("| projections | events a second | CPU µs an event, this process |\n|---|---|---|")
+    print("| what | events a second | CPU µs an event, this process | CPU µs an event, PostgreSQL | load |")
+    print("|---|---|---|---|---|", flush=True)
     with services.postgres() as server:
         services.make_template(server)
         with services.database(server) as url:
-            asyncio.run(measure(url, arguments.requests))
+            collect_rarely()  # as the processes do
+            uvloop.run(measure(url, arguments))
 
 
 if __name__ == "__main__":

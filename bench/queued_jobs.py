@@ -16,7 +16,7 @@ from pathlib import Path
 
 import uvloop
 
-from bench.burst import ask
+from bench.load import ask, native_chat
 from bench.whole_path import Measured
 
 JOBS = 10_000
@@ -76,7 +76,7 @@ async def steady(port: int, key: str, seconds: float, mark: str) -> list[float]:
     for number in range(round(seconds * RATE_PER_S)):
         await asyncio.sleep(max(0.0, began_s + number / RATE_PER_S - time.perf_counter()))
         body = json.dumps(chat(f"{mark} {number}")).encode()
-        tasks.append(asyncio.create_task(ask(port, key, body)))
+        tasks.append(asyncio.create_task(ask(native_chat(port, key), body)))
     answered = await asyncio.gather(*tasks)
     assert all(one.status == 200 for one in answered), "every synchronous call is answered"
     return sorted(one.seconds * 1_000 for one in answered)

@@ -25,7 +25,7 @@ import psutil
 import uvloop
 from msgspec import Struct
 
-from bench.burst import Answered, ask
+from bench.load import Answered, ask, native_chat
 from bench.whole_path import Measured
 
 CLIENTS = 10_000
@@ -284,7 +284,7 @@ async def go_on(clients: list[SlowClient], until_s: float) -> None:
 async def newcomers(gateway: Measured, key: str) -> str:
     """Ask over new connections. Return what they get, and the longest time until then."""
     answered: list[Answered] = [
-        await ask(gateway.port, key, chat(f"new {number}", stream=False)) for number in range(NEWCOMERS)
+        await ask(native_chat(gateway.port, key), chat(f"new {number}", stream=False)) for number in range(NEWCOMERS)
     ]
     statuses = ", ".join(f"{count} × {status}" for status, count in Counter(one.status for one in answered).items())
     return f"{statuses} in {max(one.seconds for one in answered) * 1_000:.0f} ms at most"
@@ -297,7 +297,7 @@ async def measure(gateway: Measured, row: Row, hold_s: float) -> None:
     await bystander.asking_for(1.0)
     alone = await bystander.asking_for(ALONE_S)
     if row.warms_cache:
-        assert (await ask(gateway.port, key, row.body(0))).status == 200, "the cache has the answer"
+        assert (await ask(native_chat(gateway.port, key), row.body(0))).status == 200, "the cache has the answer"
     memory = Memory(gateway.process)
     clients = [SlowClient(row, number) for number in range(row.clients)]
     watching = asyncio.create_task(memory.watch())

@@ -3,8 +3,9 @@
 It answers as messages if the path ends in `/messages`, otherwise as chat completions. A request with `"stream": true`
 gets a stream. The number of its deltas is N of `[[chunks=N]]` in the prompt, else `max_tokens` (or
 `max_completion_tokens`), else `DEFAULT_DELTAS`. Each event is a chunk, and all chunks go out in one write unless a pace
-is given. A whole answer bills N output tokens of `[[tokens=N]]` in the prompt, else 8, and its text has N bytes of
-`[[bytes=N]]`. With `[[drip]]` in the prompt an answer of either kind is sent a byte a second. `GET /billed` returns how
+is given. A whole answer has and bills N output tokens of `[[tokens=N]]` in the prompt, else 8, and its text has N bytes
+of `[[bytes=N]]`. `[[delay=N]]` delays an answer by N ms more. With `[[drip]]` in the prompt an answer of either kind is
+sent a byte a second. `GET /billed` returns how
 many whole answers were asked for.
 """
 
@@ -25,6 +26,7 @@ MAX_TEXT_BYTES = 4 * 1024 * 1024
 DRIP_S = 1.0
 TOKENS_IN = 25
 
+TEXT = b"The capital of France is Paris."
 BODY = (
     b'{"id":"chatcmpl-BenchBenchBenchBenchBench","object":"chat.completion","created":1700000000,'
     b'"model":"gpt-4o-mini-2024-07-18","choices":[{"index":0,"message":{"role":"assistant","content":'
@@ -48,22 +50,23 @@ _STREAM = re.compile(rb'"stream":\s*true')
 _USAGE = re.compile(rb'"include_usage":\s*true')
 _TOKENS = re.compile(rb"\[\[tokens=(\d+)\]\]")
 _BYTES = re.compile(rb"\[\[bytes=(\d+)\]\]")
+_DELAY = re.compile(rb"\[\[delay=(\d+)\]\]")
 _DRIP = b"[[drip]]"
 _DELTAS = re.compile(rb'\[\[chunks=(\d+)\]\]|"max_(?:completion_)?tokens":\s*(\d+)')
 
 
 @lru_cache(maxsize=MAX_STREAMS_KEPT)
 def billing(tokens: int) -> bytes:
-    """Return the whole answer of a chat completion that bills so many output tokens."""
+    """Return the whole answer of a chat completion that has and bills so many output tokens."""
     body = BODY.replace(b'"completion_tokens":8,"total_tokens":33', b'"completion_tokens":%d,"total_tokens":%d')
-    filled = body % (tokens, TOKENS_IN + tokens)
+    filled = (body % (tokens, TOKENS_IN + tokens)).replace(TEXT, b" Paris" * min(tokens, MAX_DELTAS))
     return HEAD % (len(filled), filled)
 
 
 @lru_cache(maxsize=MAX_STREAMS_KEPT)
 def long(text_bytes: int) -> bytes:
     """Return the whole answer of a chat completion whose text has so many bytes."""
-    filled = BODY.replace(b"The capital of France is Paris.", b"p" * min(text_bytes, MAX_TEXT_BYTES))
+    filled = BODY.replace(TEXT, b"p" * min(text_bytes, MAX_TEXT_BYTES))
     return HEAD % (len(filled), filled)
 
 
@@ -73,6 +76,12 @@ def whole(body: bytes) -> bytes:
         return long(int(size[1]))
     tokens = _TOKENS.search(body)
     return ANSWER if tokens is None else billing(int(tokens[1]))
+
+
+def delay_of(body: bytes) -> float:
+    """Return the seconds by which the prompt delays the answer."""
+    found = _DELAY.search(body)
+    return int(found[1]) / 1000 if found else 0.0
 
 
 def deltas_of(body: bytes) -> int:
@@ -170,8 +179,8 @@ class Stub(asyncio.Protocol):
             if head.startswith(b"get /billed"):
                 count = str(self._billed[0]).encode()
                 self._write(HEAD % (len(count), count))
-            elif self._delay_s:
-                asyncio.get_running_loop().call_later(self._delay_s, self._answer, body, is_message)
+            elif delay_s := self._delay_s + delay_of(body):
+                asyncio.get_running_loop().call_later(delay_s, self._answer, body, is_message)
             else:
                 self._answer(body, is_message)
 

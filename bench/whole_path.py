@@ -9,26 +9,23 @@ does not change it. Every run has a fixed number of requests.
 import argparse
 import itertools
 import json
-import os
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import uvloop
 
 from bench import load
+from bench.systems import OurGateway, Stub, group_below_supervisor, process_cpu_s
 
-ROOT = Path(__file__).parent.parent
 GROUPS = ("api", "worker", "projector", "postgresql", "nats")
 WARM_UP = 300
 SETTLE_S = 1.0
-LIMITS = {
+LIMITS: Mapping[str, float | None] = {
     "dailyBudget": 1_000_000,
     "monthlyBudget": 1_000_000,
     "rateLimit": 1_000_000_000,
@@ -51,19 +48,15 @@ def cpu_seconds(up: psutil.Process) -> dict[str, float]:
     """
     used: defaultdict[str, float] = defaultdict(float)
     for process in up.children(recursive=True):
-        try:
-            line, times = " ".join(process.cmdline()), process.cpu_times()
-        except psutil.NoSuchProcess:
-            continue
-        group = next((name for name in ("api", "worker", "projector") if f"gateway {name}" in line), None)
-        if group is None:
-            group = "nats" if process.name() == "nats-server" else "postgresql"
-        used[group] += times.user + times.system
+        with suppress(psutil.NoSuchProcess):
+            used[group_below_supervisor(process)] += process_cpu_s(process)
     return used
 
 
-class Measured:
-    """A gateway and the stub provider that it calls."""
+class Measured(OurGateway):
+    """A gateway with the stub provider that it calls, both started."""
+
+    limits = LIMITS
 
     def __init__(
         self,
@@ -76,66 +69,31 @@ class Measured:
     ) -> None:
         """Start both. The provider waits `delay_ms` before a response, and `pace_ms` between the events of a stream.
 
-        `arguments` are those of `gateway up`, `env` are further variables of its environment.
+        `directory` is the gateway's data directory, `arguments` are those of `gateway up`, `env` are further variables
+        of its environment.
         """
-        how = ["--delay-ms", str(delay_ms), "--pace-ms", str(pace_ms)]
-        self._stub = subprocess.Popen(
-            [sys.executable, "-m", "bench.stub_provider", *how], cwd=ROOT, stdout=subprocess.PIPE
-        )
-        assert self._stub.stdout is not None
-        self.stub_port = port = int(self._stub.stdout.readline())
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
-        environment |= {"OPENAI_API_KEY": "sk-bench", "OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1"}
-        environment |= {"ANTHROPIC_API_KEY": "sk-bench", "ANTHROPIC_BASE_URL": f"http://127.0.0.1:{port}"}
-        environment |= env or {}
-        self._up = subprocess.Popen(
-            [
-                str(Path(sys.executable).parent / "gateway"),
-                "up",
-                "--port",
-                "0",
-                "--data-dir",
-                str(directory),
-                *arguments,
-            ],
-            cwd=ROOT,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        self.port, self.admin = self._read_greeting()
-        self.key = self.issue_key("bench", LIMITS)
-        self.process = psutil.Process(self._up.pid)
+        self._stub = Stub("--delay-ms", str(delay_ms), "--pace-ms", str(pace_ms))
+        self.stub_port = self._stub.port
+        super().__init__(directory.parent / f"{directory.name}-output", self.stub_port)
+        self.data_dir = directory
+        self._arguments = arguments
+        self._env = env or {}
+        self.start()
+        self.process = self.root
 
-    def _read_greeting(self) -> tuple[int, str]:
-        assert self._up.stdout is not None
-        port, key = 0, ""
-        for line in self._up.stdout:
-            if "runs at" in line:
-                port = int(line.split("http://")[1].split()[0].rpartition(":")[2])
-            if line.startswith("  gw_live_"):
-                key = line.strip()
-            if "curl" in line:
-                return port, key
-        raise RuntimeError("the gateway did not start")
+    def command(self) -> list[str]:
+        """Return the command that starts it."""
+        return [*super().command(), *self._arguments]
 
-    def issue_key(self, name: str, limits: Mapping[str, float | None]) -> str:
-        """Return a key with these limits."""
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}/api/v1/projects/api-keys",
-            data=json.dumps({"name": name, **limits}).encode(),
-            headers={"Authorization": f"Bearer {self.admin}", "Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return str(json.load(answer)["data"]["apiKey"])
+    def variables(self) -> dict[str, str]:
+        """Return the settings: both vendors are the stub."""
+        anthropic = {"ANTHROPIC_API_KEY": "sk-bench", "ANTHROPIC_BASE_URL": f"http://127.0.0.1:{self.stub_port}"}
+        return super().variables() | anthropic | dict(self._env)
 
     def stop(self) -> None:
         """Stop the gateway and the provider."""
-        self._up.terminate()
-        self._up.wait(40)
-        self._stub.terminate()
-        self._stub.wait(5)
+        super().stop()
+        self._stub.stop()
 
 
 def measure(gateway: Measured, name: str, requests: int, connections: int, *, hit: bool) -> None:

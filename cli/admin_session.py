@@ -22,6 +22,7 @@ from domain.errors import GatewayError
 from domain.events import INSTALLATION
 from infra.broker import Broker, BrokerErrors
 from infra.circuit_news import CircuitNews
+from infra.collection import collect_rarely
 from infra.database import HeldConnection, Pool, open_pool
 from infra.event_log import EventLog
 from infra.notifications import Notifications
@@ -159,4 +160,5 @@ def run_in_session(
             await log.close()
             await pool.close()
 
+    collect_rarely()
     return uvloop.run(run())

@@ -202,7 +202,7 @@ def reconcile(request_id: str, cost: str, attempt: int | None, data_dir: Path | 
             request_id=request_id,
             project_id=stored[0].project_id,
             at=datetime.now(UTC),
-            decide=lambda history: decide_reconciled(history, lost[0], true_cost),
+            decide=lambda history: decide_reconciled(history, lost[0], true_cost, source="operator"),
         )
         assumed = to_usd(lost[0].assumed_nano_usd)
         show(f"attempt {lost[0].attempt} of {request_id} cost ${to_usd(true_cost):f}, not the assumed ${assumed:f}")

@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import gc
 import os
 import signal
 import socket
@@ -21,6 +20,7 @@ from msgspec import Struct
 from cli.terminal import show
 from domain.models import use_operators_models
 from infra.broker import BrokerErrors
+from infra.collection import collect_rarely
 from infra.database import DATABASE_AWAY
 from infra.logging import configure_logging
 from infra.private_files import write_private
@@ -28,8 +28,6 @@ from infra.settings import Settings, SettingsError, environment, load_settings, 
 from infra.telemetry.settings import OTEL_PREFIX
 from migrations.roles import Process
 
-GC_THRESHOLDS = (50_000, 20, 100)
-"""A request leaves few reference cycles: a collection after every 700 objects is wasted work."""
 RUNNING_FILE = "running.json"
 USAGE_ERROR = 2
 FAILED = 1
@@ -96,9 +94,7 @@ def run_process(settings: Settings, name: str, main: Callable[[asyncio.Event], A
         stop_on_signals(stop)
         await main(stop)
 
-    gc.collect()
-    gc.freeze()  # imported modules stay in memory: collections skip them
-    gc.set_threshold(*GC_THRESHOLDS)
+    collect_rarely()
     try:
         uvloop.run(run())
     except (*DATABASE_AWAY, *BrokerErrors, asyncpg.PostgresError) as error:

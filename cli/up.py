@@ -26,13 +26,13 @@ from cli.data_directory import (
     remember_public_key,
 )
 from cli.greeting import displayed_host, print_greeting, step
+from cli.migration import migrate_apart
 from cli.processes import RUNNING_FILE, Running, fail, listen, read_settings, stop_on_signals, write_running
 from cli.spare import SpareProcess
-from cli.supervisor import Child, ChildSpec, Output, Server, say, supervise
+from cli.supervisor import Child, ChildSpec, Output, Server, supervise
 from domain.credentials import DEFAULT_CREDENTIAL
 from infra.audit_keys import encode_key
 from infra.broker import Broker, BrokerErrors
-from infra.database import migrate
 from infra.embedded_nats import EmbeddedNats, EmbeddedNatsError
 from infra.embedded_postgres import OWNER, ROLES, EmbeddedPostgres, EmbeddedPostgresError
 from infra.head_anchors import ANCHOR_FILE
@@ -41,6 +41,7 @@ from infra.line_writer import LineWriter
 from infra.logging import configure_logging
 from infra.merged_figures import SUFFIX
 from infra.private_files import UnsafePathError
+from infra.schema_state import is_migrated
 from infra.settings import (
     SETTINGS,
     VARIABLE_NAMES,
@@ -77,12 +78,13 @@ _SECRETS_OF: dict[str, frozenset[str]] = {
         "GATEWAY_OPENAI_API_KEYS",
         "GATEWAY_ANTHROPIC_API_KEYS",
     },
+    "migrate": frozenset({"GATEWAY_DATABASE_URL", "GATEWAY_MIGRATION_DATABASE_URL"}),
     "projector": _SERVERS | {"GATEWAY_AUDIT_KEY", "GATEWAY_AUDIT_WEBHOOK", "GATEWAY_AUDIT_OBJECT_STORE"},
 }
 """The variables with secrets that each process needs. It gets no others:
 whoever talks to strangers cannot sign the log."""
 _OF_SDKS = ("OPENAI_", "ANTHROPIC_")
-"""The vendors' SDKs read variables of these names, in the workers alone. They may hold secrets as well."""
+"""Workers read variables of these names, which are those of the vendors' SDKs. They may hold secrets as well."""
 
 log = structlog.get_logger(__name__)
 
@@ -173,10 +175,9 @@ async def _run(
     assert settings.encryption_key is not None, "set, or generated"
     stop = asyncio.Event()
     stop_on_signals(stop)
-    with step("migrating the database") as told:
-        problems = await asyncio.to_thread(migrate, settings.owner_url, settings.database_roles, settings.role, told)
-    for problem in problems:
-        say("up", f"warning: {problem}: see docs/how-to/separate-database-roles.md")
+    if not await is_migrated(settings.owner_url, settings.database_roles, settings.role):
+        with step("migrating the database"):
+            await migrate_apart(_argv("migrate"), _environment_of_migration(settings))
     first_key = await create_first_project(settings)
     address = f"http://{displayed_host(settings.host)}:{settings.port}"
     write_running(
@@ -256,6 +257,16 @@ def _children(
         [child("worker", f"worker-{n}") for n in range(1, settings.workers + 1)],
         [child("projector", "projector")],
     ]
+
+
+def _environment_of_migration(settings: Settings) -> dict[str, str]:
+    roles = settings.database_roles.items()
+    told = {
+        "GATEWAY_DATABASE_URL": settings.database_url or "",
+        "GATEWAY_MIGRATION_DATABASE_URL": settings.migration_database_url or "",
+        "GATEWAY_DATABASE_ROLES": ",".join(f"{process}={role}" for process, role in roles),
+    }
+    return environment_of("migrate", os.environ | set_directly(told))
 
 
 def _level_for_reader(settings: Settings) -> LogLevel:

@@ -17,6 +17,7 @@ The events of one request in the order in which they may come::
     (AttemptFailed | AttemptLost)* CostIncurred RequestFailed      a stream that was cut: the cost is estimated
     … AttemptLost … CostIncurred                                   a worker given up for lost came back with the cost
     … AttemptLost … CostReconciled                                 the provider was asked, or its bill was entered
+    … RequestCompleted CostIncurred … CostReconciled               a response in the background: its cost came later
 
 An attempt's hold is released by its CostIncurred, AttemptFailed or AttemptLost, by nothing else.
 
@@ -39,7 +40,7 @@ from domain.idempotency import Idempotency
 from domain.money import NanoUsd
 from domain.pricing import ClassPrices, CostBreakdown, Price
 from domain.routes import RouteSettings
-from domain.routing import NamedKind
+from domain.routing import Kind, NamedKind
 from domain.tokens import TokenUsage
 
 Operation = Literal[
@@ -213,7 +214,7 @@ class ApiKeyRevoked(_Event, frozen=True, kw_only=True):
 
 
 class _RequestEvent(_Event, frozen=True, kw_only=True):
-    """The fields of every event about a request."""
+    """The subject: the fields of every event about a request, whoever writes it."""
 
     request_id: str
     key_id: str
@@ -230,6 +231,26 @@ class _RequestEvent(_Event, frozen=True, kw_only=True):
     """What the caller named, where `model` is another: a route, or the model before its fallbacks."""
     idempotency: Idempotency | None = None
     """What its retries know it by; None: each of them would be a request of its own."""
+
+
+class KeptResponse(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A response that its provider keeps, and how it is asked what that has cost."""
+
+    response_id: str
+    operation: Operation
+    """As the provider was asked."""
+    kind: Kind
+    base_url: str | None = None
+    """Of a provider by configuration: where it was; None: it is built in. Another server is not asked."""
+    credential: str | None = None
+    """The name of the credential that the call was made with; None: the provider has one alone."""
+    needs_own_credential: bool = False
+    """That credential is the project's own, not the installation's."""
+    price: Price
+    """The price that the attempt is charged at."""
+    asked_terms: dict[str, str] | None = None
+    unpriced: tuple[str, ...] = ()
+    """Both: what the request asks for, as its cost depends on it."""
 
 
 class CachedCopy(Struct, frozen=True, kw_only=True):
@@ -312,6 +333,8 @@ class CostIncurred(_RequestEvent, frozen=True, kw_only=True):
     """The name of the credential that the call was made with; None: the provider has one alone, or it is not known."""
     is_late: bool = False
     """The request had ended before: its retries have been told what they get."""
+    kept: KeptResponse | None = None
+    """Of a response in the background, whose cost is not known yet: how its provider is asked."""
 
 
 class AttemptFailed(_RequestEvent, frozen=True, kw_only=True):
@@ -357,6 +380,8 @@ class AttemptLost(_RequestEvent, frozen=True, kw_only=True):
     """By which the provider can be asked for its response; None: it cannot, or the id had not come."""
     is_late: bool = False
     """The request had ended before: its retries have been told what they get."""
+    kept: KeptResponse | None = None
+    """How its provider is asked what it has cost; None: it cannot be, or an older release has written this."""
 
 
 class RequestFailed(_RequestEvent, frozen=True, kw_only=True):
@@ -404,7 +429,9 @@ class RequestRejected(_RequestEvent, frozen=True, kw_only=True):
 
 
 class CostReconciled(_RequestEvent, frozen=True, kw_only=True):
-    """The true cost of a lost attempt is known: it replaces the assumed cost."""
+    """The true cost of a lost attempt is known: it replaces the assumed cost. Or that of a response in the background,
+    whose cost was not known.
+    """
 
     attempt: int
     upstream_model: str
@@ -413,7 +440,30 @@ class CostReconciled(_RequestEvent, frozen=True, kw_only=True):
     budget_day: date
     usage: TokenUsage | None = None
     """What the provider counted, if it was asked; None: an operator entered the cost, or nothing was charged."""
+    source: Literal["provider", "operator", "worker"] | None = None
+    """Who said it: the provider, when it was asked for the response; an operator, from its bill; or the worker that was
+    given up, whose call had failed uncharged. None: an older release has written this.
+    """
 
+
+RequestEvent = (
+    RequestCompleted
+    | CostIncurred
+    | AttemptFailed
+    | AttemptLost
+    | RequestFailed
+    | RequestServedFromCache
+    | RequestRejected
+    | CostReconciled
+)
+
+
+def subject_of(event: RequestEvent) -> dict[str, Any]:
+    """Return an event's fields that every other event of its request has too."""
+    return {name: getattr(event, name) for name in SUBJECT_FIELDS}
+
+
+SUBJECT_FIELDS = _RequestEvent.__struct_fields__
 
 # Prices and alerts
 

@@ -5,7 +5,7 @@ sweeper. The expected version of the stream keeps the decision true until it is 
 """
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from msgspec.structs import replace
 
@@ -18,6 +18,7 @@ from domain.events import (
     Event,
     RequestCompleted,
     RequestFailed,
+    subject_of,
 )
 from domain.money import NanoUsd
 from domain.tokens import TokenUsage
@@ -123,30 +124,32 @@ def decide_failed(
 
 
 def decide_reconciled(
-    history: History, attempt: AttemptLost, cost_nano_usd: NanoUsd, usage: TokenUsage | None = None
+    history: History,
+    attempt: AttemptLost | CostIncurred,
+    cost_nano_usd: NanoUsd,
+    usage: TokenUsage | None = None,
+    *,
+    source: Literal["provider", "operator", "worker"],
 ) -> tuple[Event, ...]:
-    """Return the events that settle a lost attempt at its true cost; empty if it is settled already.
+    """Return the events that settle an attempt at its true cost: a lost one, or one whose cost was not known when it
+    was answered. Empty if it is settled already.
 
-    `usage`: what its provider counted, if that was asked.
+    `usage`: what its provider counted, if that was asked. `source`: see `CostReconciled`.
     """
-    assumed = _unsettled_nano_usd(history, attempt.attempt)
+    others = [event for event in history if event != attempt] if isinstance(attempt, CostIncurred) else history
+    assumed = _unsettled_nano_usd(others, attempt.attempt)
     if assumed is None:
         return ()
     return (
         CostReconciled(
-            request_id=attempt.request_id,
-            key_id=attempt.key_id,
-            operation=attempt.operation,
-            model=attempt.model,
-            provider=attempt.provider,
-            metadata=attempt.metadata,
-            origin=attempt.origin,
+            **subject_of(attempt),
             attempt=attempt.attempt,
             upstream_model=attempt.upstream_model,
             cost_nano_usd=cost_nano_usd,
             replaces_assumed_nano_usd=assumed,
             budget_day=attempt.budget_day,
             usage=usage,
+            source=source,
         ),
     )
 

@@ -9,6 +9,14 @@ from domain.events import Operation
 from domain.idempotency import Idempotency
 
 
+class Said(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the ledger keeps of a request's identity beside its columns, for the events of those that have no job."""
+
+    origin: Origin | None = None
+    dropped: tuple[str, ...] = ()
+    asked_as: str | None = None
+
+
 class RequestIdentity(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One request at one target, for as long as it lives. Made when it is planned; nothing changes it."""
 
@@ -29,6 +37,13 @@ class RequestIdentity(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the caller named, where `model` is another: a route, or the model before its fallbacks."""
     idempotency: Idempotency | None = None
     """What its retries know it by."""
+
+    @property
+    def said(self) -> Said | None:
+        """What the ledger keeps beside its columns; None: nothing."""
+        if self.origin is None and self.asked_as is None and not self.dropped:
+            return None
+        return Said(origin=self.origin, dropped=self.dropped, asked_as=self.asked_as)
 
     def event_fields(self) -> dict[str, Any]:
         """The fields that every event of the request has."""

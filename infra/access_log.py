@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Literal
 
-import msgspec
 import structlog
 from msgspec import Struct
 
+from domain.json_numbers import encode
 from domain.names import printable
 from infra.line_writer import LineWriter
 from infra.logging import SecretsHidden, written
@@ -78,11 +78,8 @@ class _LeftOut(Struct, kw_only=True, tag_field="event", tag="requests_not_listed
     count: int
 
 
-_encode = msgspec.json.Encoder(decimal_format="number").encode
-
-
 def _json(line: AccessLine | _LeftOut) -> str:
-    return _encode(line).decode()
+    return encode(line).decode()
 
 
 def _console(line: AccessLine | _LeftOut) -> str:

@@ -6,21 +6,22 @@ change it there first.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any, Literal
 
 import asyncpg
 import msgspec
 from msgspec import Struct
 
-from domain.idempotency import Idempotency
+from domain.events import KeptResponse
 from domain.limits import LimitStatus, Meter, Window
 from domain.log_head import LogPosition
 from domain.money import ZERO, NanoUsd
 from domain.request_identity import RequestIdentity
 from domain.tokens import TokenUsage
+from infra.attempt_rows import IDENTITY_COLUMNS, identity_of, said_of
 from infra.batching import Batcher
-from infra.database import HeldConnection, OutcomeUnknown, Pool, database_errors
+from infra.database import REHEARSED, HeldConnection, OutcomeUnknown, Pool, database_errors
 from infra.event_log import Commit, sealed_events
 
 MAX_REQUESTS_PER_BATCH = 256
@@ -28,15 +29,13 @@ MAX_CLAIMS_PER_BATCH = 256
 MAX_WITHDRAWN_PER_BATCH = 256
 MAX_WAITING = 20_000
 
-_ADMIT = f"SELECT * FROM admit({', '.join(f'${number}' for number in range(1, 30))})"  # noqa: S608 - placeholders only
+_ADMIT = f"SELECT * FROM admit({', '.join(f'${number}' for number in range(1, 31))})"  # noqa: S608 - placeholders only
 _DROP = "SELECT drop_unclaimed($1)"
 _WITHDRAW = "SELECT dropped, head, digest FROM withdraw($1, $2, $3, $4, $5, $6, $7, $8)"
 _CLAIM = "SELECT * FROM claim($1, $2, $3)"
-_ADMIT_NEXT = f"SELECT admit_next({', '.join(f'${number}' for number in range(1, 21))})"
+_ADMIT_NEXT = f"SELECT admit_next({', '.join(f'${number}' for number in range(1, 22))})"
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder().decode
-_decode_idempotency = msgspec.json.Decoder(Idempotency).decode
 
 Outcome = Literal[
     "admitted",
@@ -133,6 +132,8 @@ class SeenStream(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """By which the provider can be asked for the response later; None: it cannot, or has not named it."""
     credential: str | None = None
     """The name of the credential that the call is made with; None: the provider has one alone."""
+    kept: KeptResponse | None = None
+    """How the provider can be asked for it."""
 
 
 decode_seen = msgspec.json.Decoder(SeenStream).decode
@@ -239,6 +240,31 @@ class Admission:
         """Return what makes the batches, for those that count them."""
         return self._batcher, self._withdrawals
 
+    async def prepare(self) -> None:
+        """Have the database ready for the first admission, by one that is rolled back."""
+        now = datetime.now(UTC)
+        identity = RequestIdentity(
+            request_id=REHEARSED,
+            project_id=REHEARSED,
+            key_id=REHEARSED,
+            operation="chat",
+            model="",
+            provider="",
+            upstream_model="",
+        )
+        attempt = Attempt(
+            identity=identity,
+            cache_key=None,
+            reply_to="",
+            admitted_at=now,
+            deadline=now,
+            uses_installation_credential=True,
+        )
+        request = AdmissionRequest(
+            attempt=attempt, min_created_at=None, hold_nano_usd=ZERO, min_hold_nano_usd=ZERO, token_bound=0
+        )
+        await self._connection.rehearse(_ADMIT, *self._arguments([request]))
+
     async def admit(self, request: AdmissionRequest) -> AdmissionDecision:
         """Decide about one request, in a batch with others that arrive at the same moment.
 
@@ -280,18 +306,6 @@ class Admission:
         """
         return await self._withdrawals.submit(Withdrawal(request_id=request_id, ended=ended))
 
-    async def unclaimed_request(self, request_id: str) -> dict[str, Any] | None:
-        """Return the fields of a request's events, of one that no worker has claimed; None if there is none."""
-        async with database_errors():
-            row = await self._pool.fetchrow(
-                "SELECT request_id, key_id, operation, model, provider, metadata::text AS metadata FROM inflight "
-                "WHERE request_id = $1 AND delivery IS NULL",
-                request_id,
-            )
-        if row is None:
-            return None
-        return dict(row) | {"metadata": msgspec.json.decode(row["metadata"]) if row["metadata"] is not None else None}
-
     async def unclaimed(self, request_ids: Sequence[str]) -> set[str]:
         """Return the requests that no worker has claimed yet."""
         async with database_errors():
@@ -304,22 +318,10 @@ class Admission:
         """Return who waits for a request that no worker has claimed; None if there is none."""
         async with database_errors():
             row = await self._pool.fetchrow(
-                "SELECT request_id, project_id, key_id, operation, model, provider, upstream_model, reply_to, "
-                "metadata::text AS metadata, idempotency::text AS idempotency "
-                "FROM inflight WHERE request_id = $1 AND delivery IS NULL",
+                f"SELECT {IDENTITY_COLUMNS}, reply_to FROM inflight WHERE request_id = $1 AND delivery IS NULL",  # noqa: S608 - constants
                 request_id,
             )
-        if row is None:
-            return None
-        columns = dict(row)
-        reply_to = columns.pop("reply_to")
-        metadata, known_by = columns.pop("metadata"), columns.pop("idempotency")
-        identity = RequestIdentity(
-            **columns,
-            metadata=_decode(metadata) if metadata is not None else None,
-            idempotency=_decode_idempotency(known_by) if known_by is not None else None,
-        )
-        return UnclaimedRequest(identity, reply_to)
+        return UnclaimedRequest(identity_of(row), row["reply_to"]) if row is not None else None
 
     async def free_idempotency_key(self, request_id: str) -> None:
         """Free the idempotency key of a request that has ended and cost nothing, before the projector has seen it."""
@@ -353,6 +355,14 @@ class Admission:
         self._unsure.clear()
 
     async def _decide(self, requests: Sequence[AdmissionRequest]) -> Sequence[AdmissionDecision]:
+        decided = await self._connection.fetch(_ADMIT, *self._arguments(requests))
+        appended = decided[0]["appended"]
+        if appended is not None and self._on_append is not None:
+            await self._on_append(appended)
+        return [_decision(row) for row in decided]
+
+    def _arguments(self, requests: Sequence[AdmissionRequest]) -> tuple[Any, ...]:
+        """The parameters of `admit`."""
         identities = [request.attempt.identity for request in requests]
         accounts = sorted(
             {account for one in identities for account in (("key", one.key_id), ("project", one.project_id))}
@@ -391,19 +401,15 @@ class Admission:
                     attempt.uses_installation_credential,
                     request.is_last_in_line,
                     *_idempotency(identity),
+                    said_of(identity),
                 )
             )
-        decided = await self._connection.fetch(
-            _ADMIT,
+        return (
             self._now() if self._now is not None else None,
             [scope for scope, _ in accounts],
             [account for _, account in accounts],
             *map(list, zip(*rows, strict=True)),
         )
-        appended = decided[0]["appended"]
-        if appended is not None and self._on_append is not None:
-            await self._on_append(appended)
-        return [_decision(row) for row in decided]
 
 
 class Claims:
@@ -422,6 +428,10 @@ class Claims:
     def batchers(self) -> tuple[Batcher[Any, Any], ...]:
         """Return what makes the batches, for those that count them."""
         return (self._batcher,)
+
+    async def prepare(self) -> None:
+        """Have the database ready for the first claim, by one that finds nothing."""
+        await self._connection.rehearse(_CLAIM, [REHEARSED], [1], self._worker)
 
     async def claim(self, request_id: str, delivery: int) -> Claim | None:
         """Claim the request's unclaimed attempt for this delivery; None if there is none.
@@ -499,6 +509,7 @@ class Claims:
                 self._worker,
                 attempt.uses_installation_credential,
                 *_idempotency(identity),
+                said_of(identity),
             )
         if outcome == "budget_exhausted":
             raise BudgetExhausted

@@ -42,7 +42,8 @@ MAX_IDLE_S = 300.0
 MIGRATION_LOCK = 0x6761746577617921
 """The advisory lock under which migrations run. If two start at once, the second waits and has nothing left to do."""
 
-_MIGRATIONS = Path(__file__).parent.parent / "migrations"
+MIGRATIONS = Path(__file__).parent.parent / "migrations"
+"""Their files."""
 
 _REVISION = re.compile(r'^(revision|down_revision) = "(\w+)"$', re.MULTILINE)
 """What a migration's file says of its place."""
@@ -238,6 +239,10 @@ class OutcomeUnknown(Unavailable):
     """The connection died while a statement was under way: it may have been committed."""
 
 
+REHEARSED = "rehearsal"
+"""The id of what is done once before the first request, and rolled back. No request, key or project has it."""
+
+
 class HeldConnection:
     """A connection for the hot path: one statement at a time, no pool, plans prepared once.
 
@@ -269,6 +274,20 @@ class HeldConnection:
             raise OutcomeUnknown(f"the database went away: {type(error).__name__}", retry_after_s=1) from error
         except _UNABLE as error:
             raise Unavailable(f"the database cannot serve: {type(error).__name__}", retry_after_s=1) from error
+
+    async def rehearse(self, query: str, *arguments: Any) -> None:
+        """Connect, run a statement and roll it back, so that its functions are planned before a caller waits for them.
+
+        A statement that fails is only logged: the next one connects, or fails, by itself.
+        """
+        try:
+            await self.fetch("BEGIN")
+            try:
+                await self.fetch(query, *arguments)
+            finally:
+                await self.fetch("ROLLBACK")
+        except (Unavailable, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            log.warning("not_rehearsed", reason=type(error).__name__)
 
     async def close(self) -> None:
         """Close the connection."""
@@ -315,6 +334,7 @@ def migrate(
     from sqlalchemy import create_engine, text  # noqa: PLC0415
     from sqlalchemy.pool import NullPool  # noqa: PLC0415
 
+    from infra.schema_state import SCHEMA_STATE, schema_state  # noqa: PLC0415 - it imports this module
     from migrations.grants import grant, shares_so_far  # noqa: PLC0415
     from migrations.revision import run_functions  # noqa: PLC0415
 
@@ -322,7 +342,7 @@ def migrate(
         _alembic_url(database_url), poolclass=NullPool, connect_args={"connect_timeout": int(CONNECT_TIMEOUT_S)}
     )
     config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS))
+    config.set_main_option("script_location", str(MIGRATIONS))
     with engine.connect() as connection:
         connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK})
         former = shares_so_far(connection)
@@ -336,6 +356,7 @@ def migrate(
             run_functions(connection)
             connection.execute(text("SELECT recount_held()"))
             problems = grant(connection, roles, default_role, former)
+            connection.execute(text(SCHEMA_STATE.format(schema_state(roles, default_role))))
     engine.dispose()
     progress(total, total)
     return problems
@@ -379,7 +400,7 @@ def newest_revision() -> str:
     """
     links = [
         dict(_REVISION.findall(file.read_text(encoding="utf-8")))
-        for file in (_MIGRATIONS / "versions").glob("[0-9]*_*.py")
+        for file in (MIGRATIONS / "versions").glob("[0-9]*_*.py")
     ]
     (head,) = {link["revision"] for link in links} - {link.get("down_revision") for link in links}
     return str(head)

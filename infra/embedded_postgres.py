@@ -35,7 +35,6 @@ from infra.private_files import (
     read_private,
     write_private,
 )
-from migrations.grants import take_over
 from migrations.roles import PROCESSES, Process
 
 with warnings.catch_warnings():
@@ -50,6 +49,11 @@ OWNER = "gateway_owner"
 """The role that owns the database and runs the migrations. No superuser."""
 ROLES: dict[Process, str] = {process: f"gateway_{process}" for process in PROCESSES}
 """The roles of the processes."""
+_OWNS_TABLES = """
+    SELECT EXISTS (
+        SELECT FROM pg_class WHERE relowner = $1::text::regrole AND relnamespace = current_schema()::regnamespace
+    )
+"""
 DATABASE = "gateway"
 MAX_VERSION_CHARS = 8
 START_TIMEOUT_S = 60.0
@@ -271,7 +275,10 @@ class EmbeddedPostgres:
                     await connection.execute(f"CREATE ROLE {role} LOGIN")
             await connection.execute(f"ALTER DATABASE {DATABASE} OWNER TO {OWNER}")
             await connection.execute(f"REVOKE TEMPORARY ON DATABASE {DATABASE} FROM PUBLIC")
-            await connection.execute(take_over(OWNER, [SUPERUSER]))
+            if await connection.fetchval(_OWNS_TABLES, SUPERUSER):
+                from migrations.grants import take_over  # noqa: PLC0415 - it imports SQLAlchemy, and is rare
+
+                await connection.execute(take_over(OWNER, [SUPERUSER]))
         finally:
             await connection.close()
 

@@ -16,10 +16,10 @@ import structlog
 from msgspec import Struct
 
 from domain.errors import Unavailable
-from domain.events import EVENT_TYPES, Event, StoredEvent
+from domain.events import EVENT_TYPES, Event, RequestFailed, StoredEvent, request_stream
 from domain.log_head import LogPosition
 from infra.batching import Batcher
-from infra.database import Connection, HeldConnection, OutcomeUnknown, Pool, database_errors
+from infra.database import REHEARSED, Connection, HeldConnection, OutcomeUnknown, Pool, database_errors
 from infra.log_selection import UP_TO_HEAD, Bounds, Selection, bounds_of, condition_of
 
 MAX_COMMITS_PER_BATCH = 256
@@ -110,6 +110,27 @@ class EventLog:
             max_waiting=MAX_WAITING_COMMITS,
             isolate=(asyncpg.PostgresError, asyncpg.DataError, UnicodeEncodeError),
         )
+
+    async def prepare(self) -> None:
+        """Have the database ready for the first append, by one that is rolled back."""
+        failed = RequestFailed(
+            request_id=REHEARSED,
+            key_id=REHEARSED,
+            operation="chat",
+            model="",
+            provider="",
+            code="",
+            message="",
+            latency_ms=0,
+        )
+        commit = Commit(
+            stream=request_stream(REHEARSED),
+            expected_version=0,
+            project_id=REHEARSED,
+            at=datetime.now(UTC),
+            events=(failed,),
+        )
+        await self._appender.rehearse(_APPEND, *_arguments([commit]))
 
     async def append(self, commit: Commit) -> int:
         """Append a commit and return the position of its last event, once it is durable.

@@ -44,7 +44,7 @@ WHERE (data -> 'item_ids')::jsonb ?| $1::text[] AND (data -> 'item_ids') IS NOT 
 
 
 _MADE_BY = """
-SELECT data ->> 'provider' AS provider, data ->> 'model' AS model FROM events
+SELECT data ->> 'provider' AS provider, data ->> 'model' AS model, data ->> 'asked_as' AS asked_as FROM events
 WHERE data ->> 'response_id' = $1 AND data ->> 'operation' = 'responses' AND type = 'RequestCompleted'
     AND project_id = $2
 ORDER BY position DESC LIMIT 1
@@ -56,7 +56,9 @@ class MadeBy(Struct, frozen=True, kw_only=True):
 
     provider: str
     model: str
-    """As the caller named it."""
+    """As the caller named it, or, of a request with several targets, as its target's is named."""
+    asked_as: str | None
+    """What the caller named, if that is another: a route, or the model before its fallbacks."""
 
 
 class ProviderObjectOwnership:
@@ -77,7 +79,7 @@ class ProviderObjectOwnership:
             row = await self._pool.fetchrow(_MADE_BY, response_id, project_id)
         if row is None:
             raise NotFound(f"this project has no response {response_id!r} at a provider that keeps responses")
-        return MadeBy(provider=row["provider"], model=row["model"])
+        return MadeBy(provider=row["provider"], model=row["model"], asked_as=row["asked_as"])
 
     async def check(self, project_id: str, provider: str, request: RequestBody) -> bool:
         """Refuse a request that names an object if that is another project's, or may be.

@@ -39,6 +39,8 @@ FUNCTIONS: Mapping[str, frozenset[Process]] = {
     "claim": frozenset({"worker"}),
     "admit_next": frozenset({"worker"}),
     "report_progress": frozenset({"worker"}),
+    "take_settlements": frozenset({"worker"}),
+    "end_tries": frozenset({"worker"}),
     "settle": frozenset({"projector"}),
     "record_head": frozenset({"projector"}),
     "end_leads": frozenset({"projector"}),
@@ -72,6 +74,7 @@ PROJECTOR_TABLES: Mapping[str, tuple[LiteralString, ...]] = {
     "budget_alerts": ("INSERT", "UPDATE"),
     "jobs": ("INSERT", "UPDATE"),
     "job_batches": ("INSERT", "UPDATE"),
+    "settlements": ("INSERT", "UPDATE", "DELETE"),
 }
 """What the projector writes: the read models that it folds, and how far it is."""
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import structlog
 import uvloop
 
+from infra.collection import collect_rarely
 from infra.database import Pool, open_pool
 from infra.evidence import own_evidence
 from infra.log_verification import verify
@@ -90,6 +91,7 @@ def main(run_id: str, kind: AuditKind) -> None:
     os.nice(NICENESS)
     settings = load_settings(environment(os.environ, Path.cwd()))
     configure_logging(settings.log_format, process="audit", secrets=settings.secret_texts, level=settings.log_level)
+    collect_rarely()
     uvloop.run(_main(settings, run_id, kind))
 
 

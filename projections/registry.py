@@ -14,6 +14,7 @@ from projections.refusals import Refusals
 from projections.requests import Requests
 from projections.rollups import Rollups
 from projections.routes import Routes
+from projections.settlements import Settlements
 from projections.usage import Usage
 
 FOLDED: tuple[Projection, ...] = (
@@ -27,6 +28,7 @@ FOLDED: tuple[Projection, ...] = (
     IdempotencyKeys(),
     Alerts(),
     Jobs(),
+    Settlements(),
 )
 """Folded by the projector."""
 INLINE: tuple[Projection, ...] = (Keys(), Prices(), Providers(), Routes())

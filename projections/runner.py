@@ -28,6 +28,7 @@ from projections.quarantine import (
     quarantine,
     quarantined_positions,
 )
+from projections.rows import RowType
 
 LEADER_LOCK = 0x676174657761794C
 BATCH_EVENTS = 2_000
@@ -46,6 +47,11 @@ LEAD_TIMEOUT_S = 30.0
 checkpoints have moved."""
 VOUCHES_PER_TIMEOUT = 6
 UNKNOWN_TOKENS = -1
+_ENDED = RowType("ended_attempt", {"request_id": "text", "attempt": "integer", "key_id": "text", "tokens": "bigint"})
+_SETTLE = (
+    "SELECT settle(array_agg(request_id), array_agg(attempt), array_agg(key_id), array_agg(tokens)) "  # noqa: S608 - constants
+    f"FROM {_ENDED.source}"
+)
 
 log = structlog.get_logger(__name__)
 
@@ -67,6 +73,7 @@ class Runner:
         projections: Sequence[Projection],
         *,
         on_fold: Callable[[Sequence[StoredEvent], float], None] = lambda _events, _took_s: None,
+        batch_events: int = BATCH_EVENTS,
     ) -> None:
         """`on_fold` is called after each batch with the events that no projection had folded before it, and the seconds
         that it took. Each event is among them once, however many projectors there are.
@@ -75,6 +82,7 @@ class Runner:
         self._on_fold = on_fold
         self._log = event_log
         self._projections = projections
+        self._batch_events = batch_events
         self._appended = asyncio.Event()
         self.turned_at_s: float | None = None
         """When, on the monotonic clock, the leader last turned to the log. None: this process does not lead."""
@@ -113,7 +121,7 @@ class Runner:
         start, quarantined = min(positions.values()), self._quarantined
         furthest, began_s = max(positions.values()), time.monotonic()
         try:
-            batch = await self._log.read_batch(start, limit=BATCH_EVENTS, leave_out=quarantined)
+            batch = await self._log.read_batch(start, limit=self._batch_events, leave_out=quarantined)
         except UnreadableEvent as error:
             await quarantine(self._pool, error.project_id, error.position, error, positions)
             self._quarantined = await quarantined_positions(self._pool)
@@ -277,7 +285,7 @@ async def settle(connection: Connection, events: Sequence[StoredEvent]) -> None:
         if isinstance(stored.event, CostIncurred | AttemptFailed | AttemptLost)
     )
     if ended:
-        await connection.execute("SELECT settle($1, $2, $3, $4)", *map(list, zip(*ended, strict=True)))
+        await connection.execute(_SETTLE, ended)
 
 
 async def hand_on_leads(connection: Connection, streams: Sequence[str]) -> None:

@@ -2,49 +2,46 @@
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
 
 import asyncpg
-import msgspec
 import structlog
 
 from domain.errors import GatewayError, Unavailable
 from domain.events import AttemptLost, RequestFailed, request_stream
-from domain.idempotency import Idempotency
 from domain.money import NanoUsd
 from infra.admission import SeenStream, Withdrawal, decode_seen, withdraw
+from infra.attempt_rows import identity_of
 from infra.database import Pool
 from infra.event_log import Commit
 
 SELECT_ATTEMPTS = (
-    "SELECT *, metadata::text AS metadata, idempotency::text AS idempotency, seen::text AS seen FROM inflight "
+    "SELECT *, metadata::text AS metadata, idempotency::text AS idempotency, said::text AS said, seen::text AS seen "
+    "FROM inflight "
 )
 """What the functions here read of a row."""
 
 log = structlog.get_logger(__name__)
-_decode_idempotency = msgspec.json.Decoder(Idempotency).decode
 
 
 def request_failed(row: asyncpg.Record, now: datetime, error: type[GatewayError], message: str) -> RequestFailed:
     """Return the event by which the request of an attempt ends now."""
     admitted_at: datetime = row["admitted_at"]
     latency_ms = max(0, round((now - admitted_at).total_seconds() * 1000))
-    return RequestFailed(**_subject(row), code=error.code, message=message, latency_ms=latency_ms)
+    return RequestFailed(**identity_of(row).event_fields(), code=error.code, message=message, latency_ms=latency_ms)
 
 
 def attempt_lost(row: asyncpg.Record, assumed_nano_usd: NanoUsd) -> AttemptLost:
     """Return the event by which an attempt is assumed to have cost so much."""
     seen = decode_seen(row["seen"]) if row["seen"] is not None else SeenStream()
     return AttemptLost(
-        **_subject(row),
-        attempt=row["attempt"],
-        upstream_model=row["upstream_model"],
+        **identity_of(row).attempt_fields(row["attempt"]),
         reason="worker_lost",
         assumed_nano_usd=assumed_nano_usd,
         budget_day=row["budget_day"],
         hold_nano_usd=row["hold_nano_usd"],
         credential=seen.credential,
         response_id=seen.response_id,
+        kept=seen.kept,
     )
 
 
@@ -77,15 +74,3 @@ def _withdrawal(row: asyncpg.Record, now: datetime, failed: RequestFailed) -> Wi
     stream, project_id = request_stream(row["request_id"]), row["project_id"]
     commit = Commit(stream=stream, expected_version=0, project_id=project_id, at=now, events=(failed,))
     return Withdrawal(request_id=row["request_id"], ended=commit)
-
-
-def _subject(row: asyncpg.Record) -> dict[str, Any]:
-    return {
-        "request_id": row["request_id"],
-        "key_id": row["key_id"],
-        "operation": row["operation"],
-        "model": row["model"],
-        "provider": row["provider"],
-        "metadata": msgspec.json.decode(row["metadata"]) if row["metadata"] is not None else None,
-        "idempotency": _decode_idempotency(row["idempotency"]) if row["idempotency"] is not None else None,
-    }

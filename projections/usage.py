@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from domain.budget import day_of
 from domain.events import StoredEvent
 from infra.database import Connection
+from projections.rows import RowType
 from projections.sums import SUMS, Sums, add_to, usage_events
 
 _GROUP = {"project_id": "text", "day": "date"} | dict.fromkeys(("key_id", "operation", "provider", "model"), "text")
+_ROW = RowType("usage_daily_row", _GROUP | dict.fromkeys(SUMS, "bigint"))
 
 
 class Usage:
@@ -26,6 +28,5 @@ class Usage:
         for stored, event in usage_events(events):
             day = day_of(stored.at)
             sums.add((stored.project_id, day, event.key_id, event.operation, event.provider, event.model), event)
-        await add_to(
-            connection, f"usage_daily{suffix}", _GROUP, SUMS, ((*group, *added) for group, added in sums.items())
-        )
+        rows = ((*group, *added) for group, added in sums.items())
+        await add_to(connection, f"usage_daily{suffix}", _ROW, _GROUP, rows)

@@ -18,13 +18,14 @@ from domain.events import (
     CostIncurred,
     Event,
     KeptCopy,
+    KeptResponse,
     RequestCompleted,
     RequestFailed,
 )
 from domain.extras import NO_EXTRAS, Extras, with_asked
 from domain.idempotency import MAX_REPLAYED_BYTES, Idempotency
 from domain.job_result import JobFailure, Receipt, failure_in_log, failure_of, receipt_of
-from domain.money import ZERO
+from domain.money import ZERO, NanoUsd
 from domain.pricing import in_log
 from domain.request_decider import (
     History,
@@ -35,9 +36,11 @@ from domain.request_decider import (
     decide_reconciled,
     ending,
     is_overtaken,
+    is_resolved,
     last_attempt,
     lost_attempts,
 )
+from domain.sanitize import sanitize_message
 from domain.tokens import TokenUsage
 from infra.blobs import Blobs
 from infra.crash_points import reach
@@ -47,8 +50,8 @@ from infra.jobs import Job
 from infra.reply_sender import ReplySender
 from infra.request_log import Recorded, record
 from workers import outcome
-from workers.estimated_usage import assumed_cost
 from workers.job_context import JobContext
+from workers.kept_responses import kept_response, with_id
 from workers.target_fates import target_fates
 
 log = structlog.get_logger(__name__)
@@ -75,6 +78,8 @@ class AttemptResult(Struct, frozen=True, kw_only=True):
     """Both: see `RequestCompleted`."""
     first_output_at_s: float | None = None
     """When, on the monotonic clock, the first of a stream's output came. None: it came in one piece."""
+    is_under_way: bool = False
+    """It goes on in the background, and its provider is asked later what it has cost."""
 
 
 class RecordedBody(Struct, frozen=True, kw_only=True):
@@ -157,6 +162,8 @@ class AttemptRecorder:
             estimated=result.is_estimated,
         )
         completed, cost = of_credential(ctx, completed), of_credential(ctx, cost)
+        if result.is_under_way and cost.cost_nano_usd is None:
+            cost = replace(cost, kept=with_id(kept_response(job, ctx.prepared), completed.response_id))
         ctx.attempt_watch.answered(completed, cost)
         if cost.is_lower_bound and cost.breakdown is not None:
             log.warning(
@@ -180,9 +187,18 @@ class AttemptRecorder:
         return receipt_of(completed, cost, now, self._log.newest_position)
 
     async def record_partial(
-        self, ctx: JobContext, usage: TokenUsage, error: GatewayError, extras: Extras = NO_EXTRAS
+        self,
+        ctx: JobContext,
+        usage: TokenUsage,
+        error: GatewayError,
+        extras: Extras = NO_EXTRAS,
+        *,
+        kept: KeptResponse | None = None,
     ) -> None:
-        """Write what a stream that was cut has cost, and end its request with `error`. Raises as `record_response`."""
+        """Write what a stream that was cut has cost, and end its request with `error`. Raises as `record_response`.
+
+        `kept`: its provider keeps the response and can be asked: the estimate is assumed until it says.
+        """
         job, now = ctx.job, self._now()
         cost = outcome.cost_incurred(
             job.identity,
@@ -196,7 +212,16 @@ class AttemptRecorder:
         cost = of_credential(ctx, cost)
         ctx.attempt_watch.failed(error, cost)
         failed = _failed(ctx, error, now)
-        recorded = await self._record(ctx, now, lambda history: decide_partial(history, cost, failed))
+        lost = _asked_later(ctx, cost, error, kept)
+        recorded = await self._record(
+            ctx,
+            now,
+            lambda history: (
+                decide_partial(history, cost, failed)
+                if lost is None or is_resolved(history, lost.attempt)
+                else decide_failed(history, lost, failed)
+            ),
+        )
         log.warning(
             "stream_cut",
             request_id=job.identity.request_id,
@@ -217,18 +242,17 @@ class AttemptRecorder:
         error: ProviderError,
         *,
         ends_request: bool,
-        elapsed_s: float,
+        assumed_nano_usd: NanoUsd,
         next_target: int | None = None,
     ) -> History:
-        """Write that an attempt failed after so long, and end its request if there will be no other. `next_target`: the
-        target of the next one, if that is another.
+        """Write that an attempt failed, and end its request if there will be no other. `assumed_nano_usd`: what it may
+        have cost, if its outcome is not known. `next_target`: the target of the next one, if that is another.
 
         Returns the request's stream after that. Raises as `record_response`.
         """
         job, now = ctx.job, self._now()
-        assumed = assumed_cost(job, ctx.claim.hold_nano_usd, elapsed_s)
         ended = outcome.attempt_ended(
-            job.identity, ctx.claim, error, assumed, target=ctx.target, next_target=next_target
+            job.identity, ctx.claim, error, assumed_nano_usd, target=ctx.target, next_target=next_target
         )
         ended = of_credential(ctx, ended)
         failed = _failed(ctx, error, now)
@@ -251,15 +275,18 @@ class AttemptRecorder:
             await self._replies.notify_followers(job)
         return recorded.history
 
-    async def record_abandoned(self, ctx: JobContext, error: GatewayError, *, was_called: bool) -> None:
+    async def record_abandoned(
+        self, ctx: JobContext, error: GatewayError, *, assumed_nano_usd: NanoUsd | None = None
+    ) -> None:
         """Write that an attempt was given up and why, and end its request.
 
-        If the provider was called, what the attempt costs is not known, and its hold is assumed to be spent. Raises as
+        `assumed_nano_usd`: the provider was called, and so much may it cost; None: it was not. Raises as
         `record_response`.
         """
+        was_called = assumed_nano_usd is not None
         job, now = ctx.job, self._now()
         ended = (
-            outcome.attempt_lost(job.identity, ctx.claim, "caller_left", target=ctx.target)
+            outcome.attempt_lost(job.identity, ctx.claim, "caller_left", assumed_nano_usd, target=ctx.target)
             if was_called
             else outcome.attempt_not_made(job.identity, ctx.claim, error, target=ctx.target)
         )
@@ -336,6 +363,22 @@ def of_credential(ctx: JobContext, event: _OfAttempt) -> _OfAttempt:
     return replace(event, credential=credential.name) if credential is not None and credential.name else event
 
 
+def _asked_later(
+    ctx: JobContext, cost: CostIncurred, error: GatewayError, kept: KeptResponse | None
+) -> AttemptLost | None:
+    """The event of a stream that was cut and whose provider is asked: its estimated cost is assumed until then.
+
+    None: it cannot be asked.
+    """
+    if kept is None or cost.cost_nano_usd is None:
+        return None
+    lost = outcome.attempt_lost(
+        ctx.job.identity, ctx.claim, outcome.reason_lost(error), cost.cost_nano_usd, target=ctx.target
+    )
+    message = sanitize_message(error.message)
+    return replace(lost, message=message, response_id=kept.response_id, credential=kept.credential, kept=kept)
+
+
 def _since(at_s: float | None) -> float | None:
     return None if at_s is None else time.monotonic() - at_s
 
@@ -352,7 +395,7 @@ def _unless_overtaken(
     assumed = next((lost for lost in lost_attempts(history) if lost.attempt == ctx.claim.attempt), None)
     if assumed is None or isinstance(ended, AttemptLost):
         return ()
-    return decide_reconciled(history, assumed, ZERO)
+    return decide_reconciled(history, assumed, ZERO, source="worker")
 
 
 def _failure(ctx: JobContext, error: GatewayError) -> JobFailure:

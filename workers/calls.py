@@ -24,6 +24,7 @@ from domain.errors import (
     ProviderError,
     ProviderLost,
     ProviderRejected,
+    ProviderUnavailable,
     TimeLimit,
     Unavailable,
 )
@@ -208,7 +209,7 @@ class ProviderCalls:
         None: the credential is gone, or the id is none that can be asked for.
 
         Raises:
-            ProviderError: the provider does not tell.
+            ProviderError: the provider does not tell, or its circuit is open and it is left alone.
             Unavailable: the database is away.
 
         """
@@ -218,6 +219,8 @@ class ProviderCalls:
         if codec is None or made_with is None or not _ID.fullmatch(response_id):
             return None
         call = _call_of(job, translation, made_with, codec.kept_path(response_id))
+        if self._circuits is not None and not self._circuits.share(circuit_of(call)):
+            raise ProviderUnavailable(f"{job.identity.provider} is not asked now", provider=job.identity.provider)
         body = await self._providers[job.kind].send(b"", replace(call, method="GET", timeout_s=ASK_TIMEOUT_S))
         try:
             return await offload(len(body), with_reserve, body, partial(codec.meter_response, body))

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from domain.dialects.codec import UNSHARED_FINISHES, ProviderResponse
 from domain.errors import ClientDisconnected, ProviderCredentials, ProviderError, ProviderLost, ProviderRateLimited
 from domain.failover import MAX_ATTEMPTS_IN_ALL, CallLimits, NextAttempt, call_limits, next_attempt
+from domain.money import ZERO, NanoUsd
 from domain.request_decider import tries_at
 from infra.admission import Claims
 from infra.cancellations import Cancellation, CancellationListener, client_disconnected, nobody_waits
@@ -38,7 +39,6 @@ from workers.lost_attempts import LostAttempts
 from workers.next_attempts import Ended, Following, NextAttempts, NoTargetLeft
 from workers.observation import NOT_OBSERVED, JobObserver, JobWatch
 from workers.resume import Resumed, is_lost, resume
-from workers.settlements import Settlements
 from workers.streaming import StreamedAttempts
 
 LOOK_AGAIN_S = 10.0
@@ -65,7 +65,6 @@ class JobHandler:
         cancellations: CancellationListener,
         attempts: AttemptsInHand,
         lost_attempts: LostAttempts,
-        settlements: Settlements,
         replies: ReplySender,
         now: Callable[[], datetime],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -83,7 +82,6 @@ class JobHandler:
         self._large_answers = LargeAnswers()
         self._attempts = attempts
         self._lost_attempts = lost_attempts
-        self._settlements = settlements
         self._replies = replies
         self._now = now
         self._sleep = sleep
@@ -138,7 +136,7 @@ class JobHandler:
                     with self._attempts.making(job.identity.request_id, number):
                         await self._check_claim(ctx, asked_s)
                         if self._is_late(ctx) and not await is_wanted():
-                            await self._recorder.record_abandoned(ctx, nobody_waits(), was_called=False)
+                            await self._recorder.record_abandoned(ctx, nobody_waits())
                         else:
                             await self._make_attempts(ctx)
                 except AttemptOvertaken:
@@ -172,7 +170,6 @@ class JobHandler:
             assumed=lambda made, lost, is_gone: self._lost_attempts.assumed(
                 made, lost, prepared.request_bytes, is_gone=is_gone
             ),
-            on_lost=self._settlements.add,
         )
 
     def _is_late(self, ctx: JobContext) -> bool:
@@ -203,7 +200,7 @@ class JobHandler:
         job = ctx.job
         if job.stream is not None and ctx.claim.attempt > 1 and await self._replies.has_begun(job.reply_to):
             error = ProviderLost("the stream broke off", provider=job.identity.provider)
-            await self._recorder.record_abandoned(ctx, error, was_called=False)  # no second answer behind a part of one
+            await self._recorder.record_abandoned(ctx, error)  # no second answer behind a part of one
             return
         tries = tries_at(ctx.history, ctx.target)
         for _ in range(MAX_ATTEMPTS_IN_ALL):
@@ -249,7 +246,7 @@ class JobHandler:
         """
         job = ctx.job
         if job.cancel_on_disconnect and await ctx.cancellation.has_no_waiters():
-            await self._recorder.record_abandoned(ctx, client_disconnected(), was_called=False)
+            await self._recorder.record_abandoned(ctx, client_disconnected())
             return
         with self._large_answers.turn(job.identity.project_id, job.identity.key_id) as turn:
             began_s = time.monotonic()
@@ -259,7 +256,8 @@ class JobHandler:
             try:
                 response = await (ctx.cancellation.or_cancelled(call) if job.cancel_on_disconnect else call)
             except ClientDisconnected as error:
-                await self._recorder.record_abandoned(ctx, error, was_called=True)
+                assumed = await self._assumed(ctx, time.monotonic() - began_s)
+                await self._recorder.record_abandoned(ctx, error, assumed_nano_usd=assumed)
                 return
             ctx.attempt_watch.came(response.body)
             reach("worker.after_call")
@@ -284,6 +282,7 @@ class JobHandler:
             is_estimated=is_estimated,
             extras=response.extras,
             item_ids=response.item_ids,
+            is_under_way=response.is_under_way,
         )
         receipt = await self._recorder.record_response(ctx, result, body, is_shared=is_shared, whole=lambda _: content)
         if receipt is None:
@@ -309,11 +308,12 @@ class JobHandler:
 
         """
         claim, step = ctx.claim, self._step(ctx, error, tries, is_open=is_open)
+        assumed = ZERO if error.outcome_known else await self._assumed(ctx, elapsed_s)
         history = await self._recorder.record_failure(
             ctx,
             error,
             ends_request=step is None,
-            elapsed_s=elapsed_s,
+            assumed_nano_usd=assumed,
             next_target=step.target if step is not None and step.target != ctx.target else None,
         )
         reach("worker.after_failure")
@@ -337,12 +337,16 @@ class JobHandler:
             )
         except NoTargetLeft as left:
             ctx = replace(ctx, skipped=ctx.skipped + left.skipped)
-            await self._recorder.record_failure(ctx, error, ends_request=True, elapsed_s=elapsed_s)
+            await self._recorder.record_failure(ctx, error, ends_request=True, assumed_nano_usd=assumed)
             return None
         reach("worker.after_next")
         following_ctx = _following(ctx, following)
         await self._check_claim(following_ctx, asked_s)
         return following_ctx
+
+    async def _assumed(self, ctx: JobContext, elapsed_s: float) -> NanoUsd:
+        """The cost to assume of this attempt, whose answer will not come after so long."""
+        return await self._lost_attempts.assumed_unanswered(ctx.job, ctx.claim, ctx.prepared.request_bytes, elapsed_s)
 
     def _step(self, ctx: JobContext, error: ProviderError, tries: int, *, is_open: bool) -> NextAttempt | None:
         """Decide what follows a failed attempt."""

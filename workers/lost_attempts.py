@@ -1,4 +1,4 @@
-"""What is assumed of an attempt whose worker died: no more than what is known allows.
+"""What is assumed of an attempt whose worker died, or whose answer has not come: no more than what is known allows.
 
 What is known: what had come of it, if its worker reported that (`workers/progress.py`), and what the provider has
 counted for the same key and model lately (`domain/habits.py`). What had come counts at least, however short answers
@@ -14,27 +14,29 @@ from cachetools import LRUCache
 from msgspec import Struct
 from msgspec.structs import replace
 
+from domain.errors import Unavailable
 from domain.events import RequestCompleted, request_stream
 from domain.extras import NO_EXTRAS, with_asked
 from domain.habits import LATEST, LOOKED_THROUGH, usual_most
 from domain.money import NanoUsd
 from domain.pricing import charge
 from domain.tokens import TokenUsage
-from infra.admission import ClaimedAttempt, SeenStream
+from infra.admission import Claim, ClaimedAttempt, SeenStream
 from infra.database import Pool, database_errors
 from infra.event_log import EventLog
 from infra.jobs import Job
-from workers.estimated_usage import UNDER_WAY_TOKENS
+from workers.estimated_usage import UNDER_WAY_TOKENS, assumed_cost
 from workers.progress import is_reported
 
 REMEMBERED = 1_024
 REMEMBERED_FOR_S = 60.0
 
-_OF_KEY = (
-    "SELECT request_id FROM (SELECT * FROM requests WHERE key_id = $1 ORDER BY request_id DESC LIMIT $7) AS latest "
+_LATEST = (
+    "SELECT request_id FROM (SELECT * FROM requests WHERE {whose} = $1 ORDER BY request_id DESC LIMIT $7) AS latest "
     "WHERE (model = $2 OR price ->> 'model' = $3) AND provider = $4 AND operation = $5 AND status = 'completed' "
     "ORDER BY request_id DESC LIMIT $6"
 )
+_OF_KEY, _OF_PROJECT = (_LATEST.format(whose=column) for column in ("key_id", "project_id"))
 """A request through a route is in the table by the route's name: which of its models answered, the price tells."""
 
 
@@ -66,21 +68,38 @@ class LostAttempts:
         """
         return assumed_of(job, lost, await self._habit(job), request_bytes, is_gone=is_gone)
 
+    async def assumed_unanswered(self, job: Job, claim: Claim, request_bytes: int, elapsed_s: float) -> NanoUsd:
+        """The cost to assume of an attempt that this worker has given up after so long, and of which nothing came.
+
+        As of one whose worker is gone; if the database is away, what the time alone allows.
+        """
+        most = assumed_cost(job, claim.hold_nano_usd, elapsed_s)
+        try:
+            habit = await self._habit(job)
+        except Unavailable:
+            return most
+        return assumed_unanswered(job, claim, habit, request_bytes, most)
+
     async def _habit(self, job: Job) -> Habit | None:
         identity = job.identity
         priced_as = job.price.model if job.price is not None else identity.model
-        place = (identity.key_id, identity.model, priced_as, identity.provider, identity.operation)
-        known = self._habits.get(place)
+        place = (identity.model, priced_as, identity.provider, identity.operation)
+        known = self._habits.get((identity.key_id, *place))
         if known is not None and time.monotonic() - known[0] < REMEMBERED_FOR_S:
             return known[1]
+        habit = await self._learnt(_OF_KEY, identity.key_id, place)
+        if habit is None:  # a new key: as its project's others, of which its own few are some
+            habit = await self._learnt(_OF_PROJECT, identity.project_id, place)
+        self._habits[identity.key_id, *place] = (time.monotonic(), habit)
+        return habit
+
+    async def _learnt(self, query: str, owner: str, place: tuple[str, ...]) -> Habit | None:
         async with database_errors():
-            rows = await self._pool.fetch(_OF_KEY, *place, LATEST, LOOKED_THROUGH)
+            rows = await self._pool.fetch(query, owner, *place, LATEST, LOOKED_THROUGH)
         stored = await self._log.read_streams(
             [request_stream(row["request_id"]) for row in rows], [RequestCompleted.__name__]
         )
-        habit = habit_of([one.event for one in stored if isinstance(one.event, RequestCompleted)])
-        self._habits[place] = (time.monotonic(), habit)
-        return habit
+        return habit_of([one.event for one in stored if isinstance(one.event, RequestCompleted)])
 
 
 def habit_of(answers: list[RequestCompleted]) -> Habit | None:
@@ -112,6 +131,22 @@ def assumed_of(job: Job, lost: ClaimedAttempt, habit: Habit | None, request_byte
             lost.hold_nano_usd, lost.assumed_nano_usd if lost.assumed_nano_usd is not None else lost.hold_nano_usd
         )
     return most if known is None else min(most, known)
+
+
+def assumed_unanswered(job: Job, claim: Claim, habit: Habit | None, request_bytes: int, most: NanoUsd) -> NanoUsd:
+    """The cost to assume of an attempt that was given up before anything came: at most `most`."""
+    lost = ClaimedAttempt(
+        attempt=claim.attempt,
+        hold_nano_usd=claim.hold_nano_usd,
+        budget_day=claim.budget_day,
+        delivery=None,
+        worker=None,
+        provider=job.identity.provider,
+        upstream_model=job.identity.upstream_model,
+        assumed_nano_usd=most,
+        seen=SeenStream() if job.stream is not None else None,
+    )
+    return min(most, assumed_of(job, lost, habit, request_bytes, is_gone=True))
 
 
 def usual_cost(job: Job, habit: Habit | None, seen: SeenStream | None, request_bytes: int) -> NanoUsd | None:

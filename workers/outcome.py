@@ -9,7 +9,7 @@ from typing import Literal
 
 from msgspec.structs import replace
 
-from domain.errors import GatewayError, ProviderError, ProviderTimeout
+from domain.errors import ClientDisconnected, GatewayError, ProviderError, ProviderTimeout
 from domain.events import (
     AttemptFailed,
     AttemptLost,
@@ -136,11 +136,15 @@ def attempt_ended(
             target=target,
             next_target=next_target,
         )
-    reason: Literal["timeout", "connection_lost"] = (
-        "timeout" if isinstance(error, ProviderTimeout) else "connection_lost"
-    )
-    lost = attempt_lost(identity, claim, reason, assumed_nano_usd, target=target)
+    lost = attempt_lost(identity, claim, reason_lost(error), assumed_nano_usd, target=target)
     return replace(lost, next_target=next_target, message=sanitize_message(error.message))
+
+
+def reason_lost(error: GatewayError) -> Literal["timeout", "connection_lost", "caller_left"]:
+    """Why the outcome of an attempt is not known that ended with an error."""
+    if isinstance(error, ClientDisconnected):
+        return "caller_left"
+    return "timeout" if isinstance(error, ProviderTimeout) else "connection_lost"
 
 
 def attempt_not_made(identity: RequestIdentity, claim: Claim, error: GatewayError, *, target: int = 0) -> AttemptFailed:

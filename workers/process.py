@@ -43,9 +43,9 @@ from workers.job_pool import Handle, JobPool
 from workers.lost_attempts import LostAttempts
 from workers.observation import NOT_OBSERVED, JobObserver
 from workers.progress import ProgressReports
+from workers.providers.http import Sessions
 from workers.providers.provider import Provider
 from workers.providers.registry import PROVIDERS, Adapters, make_providers
-from workers.providers.sdk import Sessions
 from workers.pull import PullLoop
 from workers.settlements import Settlements
 from workers.streaming import StreamedAttempts
@@ -111,8 +111,8 @@ async def run(
     instruments = _instruments(backends)
     counted, observer = CountedCalls(circuits, instruments), _observer(settings)
     calls = _calls(settings, backends, make_providers(sessions, adapters), dialects, counted)
-    settlements = Settlements(calls=calls, event_log=event_log, now=_now)
-    handler = _job_handler(backends, calls, settlements, observer)
+    settlements = Settlements(pool=pool, calls=calls, event_log=event_log, now=_now)
+    handler = _job_handler(backends, calls, observer)
     unacked = UnackedDeliveries()
     heartbeats = HeartbeatThread(
         unacked,
@@ -158,6 +158,7 @@ async def _connect(settings: Settings, name: str) -> _Backends:
     await notifications.on_change(KEYS_CHANGED, keys.forget)
     worker_id = new_id(WORKER_ID)
     claims = Claims(HeldConnection(settings.database_url, name=name), pool, worker=worker_id)
+    await asyncio.gather(claims.prepare(), event_log.prepare())
     replies, cancellations = ReplySender(broker), CancellationListener(broker)
     attempts = AttemptsInHand(broker, worker_id)
     await cancellations.listen()
@@ -204,9 +205,7 @@ def _calls(
     )
 
 
-def _job_handler(
-    backends: _Backends, calls: ProviderCalls, settlements: Settlements, observer: JobObserver
-) -> JobHandler:
+def _job_handler(backends: _Backends, calls: ProviderCalls, observer: JobObserver) -> JobHandler:
     event_log, replies = backends.event_log, backends.replies
     blobs = Blobs(backends.pool, event_log, backends.vault)
     recorder = AttemptRecorder(event_log=event_log, blobs=blobs, replies=replies, now=_now)
@@ -219,7 +218,6 @@ def _job_handler(
         cancellations=backends.cancellations,
         attempts=backends.attempts,
         lost_attempts=LostAttempts(backends.pool, event_log),
-        settlements=settlements,
         replies=replies,
         now=_now,
         observer=observer,

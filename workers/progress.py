@@ -15,10 +15,12 @@ import structlog
 
 from domain.dialects.codec import StreamReader
 from domain.errors import Unavailable
+from domain.events import KeptResponse
 from domain.money import NanoUsd
 from infra.admission import Claim, Claims, Progress, SeenStream
 from infra.jobs import Job
 from workers.estimated_usage import assumed_cost, assumed_so_far
+from workers.kept_responses import with_id
 
 LOOK_INTERVAL_S = 0.1
 MAX_REPORTS = 512
@@ -44,10 +46,9 @@ class StreamedAttempt:
         reader: StreamReader,
         began_s: float,
         *,
-        is_kept: bool = False,
-        credential: str | None = None,
+        kept: KeptResponse | None = None,
     ) -> None:
-        """`is_kept`: the provider can be asked for the response by its id. `credential`: the name of the call's."""
+        """`kept`: how the provider can be asked for the response, by the id that comes with the stream."""
         self._job = job
         self._claim = claim
         self._reader = reader
@@ -55,13 +56,12 @@ class StreamedAttempt:
         self._covered_s = 0.0
         self._covered_bytes = 0
         self._is_bounded = is_reported(job)
-        self._is_kept = is_kept
-        self._credential = credential
+        self._kept = kept
         self._told_id: str | None = None
 
     def due(self, now_s: float) -> Progress | None:
         """The next report; None if the last one still covers what has come, and has its id."""
-        response_id = self._reader.response_id or None if self._is_kept else None
+        response_id = self._reader.response_id or None if self._kept is not None else None
         assumed = self._assumed(now_s) if self._is_bounded else None
         if assumed is None and response_id == self._told_id:
             return None
@@ -95,7 +95,8 @@ class StreamedAttempt:
             output_tokens=usage.completion_tokens if usage is not None else 0,
             input_usage=self._reader.input_usage,
             response_id=response_id,
-            credential=self._credential,
+            credential=self._kept.credential if self._kept is not None else None,
+            kept=with_id(self._kept, response_id or ""),
         )
 
 
@@ -108,16 +109,14 @@ class ProgressReports:
         self._not_before_s = 0.0
 
     @contextmanager
-    def of(
-        self, job: Job, claim: Claim, reader: StreamReader, *, is_kept: bool = False, credential: str | None = None
-    ) -> Iterator[None]:
+    def of(self, job: Job, claim: Claim, reader: StreamReader, *, kept: KeptResponse | None = None) -> Iterator[None]:
         """Report an attempt until the block ends, if anything less than its hold can be said of it, or its provider can
-        be asked for it later (`is_kept`).
+        be asked for it later (`kept`).
         """
-        if not is_kept and not is_reported(job):
+        if kept is None and not is_reported(job):
             yield
             return
-        attempt = StreamedAttempt(job, claim, reader, time.monotonic(), is_kept=is_kept, credential=credential)
+        attempt = StreamedAttempt(job, claim, reader, time.monotonic(), kept=kept)
         self._attempts.add(attempt)
         try:
             yield

@@ -61,13 +61,12 @@ async def resume(
     maker_of: Callable[[str, int, str | None], Awaitable[Maker]],
     is_wanted: Callable[[], Awaitable[bool]],
     assumed: Callable[[Job, ClaimedAttempt, bool], Awaitable[NanoUsd]],
-    on_lost: Callable[[Job, AttemptLost], None],
 ) -> Resumed:
     """Find out what this delivery has to do.
 
     `maker_of` says what became of the worker that claimed an attempt, `is_wanted` if anybody still waits for the
     answer: for nobody, no attempt is made after one that was lost. `assumed` says what an attempt may have cost whose
-    worker is gone (True), or stands still; `on_lost` is told of it once it is in the log.
+    worker is gone (True), or stands still.
 
     Raises:
         Unavailable: the database is away.
@@ -94,9 +93,8 @@ async def resume(
             cost = await assumed(job.at(target), live[-1], maker == "gone")
             lost = outcome.attempt_lost(job.at(target).identity, live[-1], "worker_lost", cost, target=target)
             if (seen := live[-1].seen) is not None:
-                lost = replace(lost, response_id=seen.response_id, credential=seen.credential)
-            if await _record_lost(log, job, lost, history, now, is_wanted=await is_wanted()):
-                on_lost(job.at(target), lost)
+                lost = replace(lost, response_id=seen.response_id, credential=seen.credential, kept=seen.kept)
+            await _record_lost(log, job, lost, history, now, is_wanted=await is_wanted())
             reach("worker.after_lost")
             continue
         if not history:
@@ -122,13 +120,10 @@ async def is_lost(log: EventLog, request_id: str, attempt: int) -> bool:
 
 async def _record_lost(
     log: EventLog, job: Job, lost: AttemptLost, history: History, now: datetime, *, is_wanted: bool
-) -> bool:
-    """Record that an attempt's worker is lost, and the request's end if nobody waits for its answer.
-
-    False: it was found out meanwhile how the attempt ended.
-    """
+) -> None:
+    """Record that an attempt's worker is lost, and the request's end if nobody waits for its answer."""
     failed = None if is_wanted else _failed(job, nobody_waits(), (*history, lost), now)
-    recorded = await record(
+    await record(
         log,
         request_id=job.identity.request_id,
         project_id=job.identity.project_id,
@@ -136,7 +131,6 @@ async def _record_lost(
         history=history,
         decide=lambda stream: decide_failed(stream, lost, failed),
     )
-    return lost in recorded.history
 
 
 def target_of(job: Job, history: History, claim: ClaimedAttempt) -> int:

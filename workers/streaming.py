@@ -17,6 +17,7 @@ from domain.dialects.relay import Relay
 from domain.dialects.sse import SseEvent
 from domain.dialects.translation import Translation
 from domain.errors import ClientDisconnected, GatewayError, ProviderError, ProviderLost
+from domain.events import KeptResponse
 from domain.failover import CallLimits
 from domain.job_result import Receipt
 from domain.money import to_usd
@@ -33,6 +34,7 @@ from workers.attempt_recorder import AttemptRecorder, AttemptResult, RecordedBod
 from workers.calls import ProviderCalls
 from workers.estimated_usage import UnseenTime, estimated_usage
 from workers.job_context import JobContext
+from workers.kept_responses import kept_response, with_id
 from workers.outgoing import MAX_KEPT_BYTES, OutgoingStream
 from workers.progress import ProgressReports
 from workers.provider_failures import reported_failure
@@ -89,7 +91,8 @@ class StreamedAttempts:
         began_s = time.monotonic()
         reach("worker.before_call")
         ctx.attempt_watch.calling()
-        with self._reported(ctx, relay):
+        kept = kept_response(job, ctx.prepared)
+        with self._reported(ctx, relay, kept):
             try:
                 error = await ctx.cancellation.or_cancelled(self._relay(ctx, relay, outgoing, limits))
             except ClientDisconnected as disconnected:
@@ -100,7 +103,8 @@ class StreamedAttempts:
         result = attempt_result(relay.reader, job, unseen.until(time.monotonic()))
         result = replace(result, first_output_at_s=outgoing.first_output_at_s)
         if error is not None:
-            await self._recorder.record_partial(ctx, result.usage, error, result.extras)
+            named = with_id(kept, result.response_id) if result.is_estimated else None
+            await self._recorder.record_partial(ctx, result.usage, error, result.extras, kept=named)
             return
         body = await offload(outgoing.size_bytes, _recorded, outgoing, relay, job, result.usage)
 
@@ -118,18 +122,11 @@ class StreamedAttempts:
         )
         reach("worker.after_commit")
 
-    def _reported(self, ctx: JobContext, relay: Relay) -> AbstractContextManager[None]:
+    def _reported(self, ctx: JobContext, relay: Relay, kept: KeptResponse | None) -> AbstractContextManager[None]:
         """Report how far the attempt is, until the block ends."""
         if self._progress is None:
             return nullcontext()
-        codec, credential = ctx.prepared.translation.provider, ctx.prepared.call.credential
-        return self._progress.of(
-            ctx.job,
-            ctx.claim,
-            relay.reader,
-            is_kept=codec is not None and ctx.job.is_passthrough and codec.keeps_response(ctx.prepared.content),
-            credential=credential.name if credential is not None else None,
-        )
+        return self._progress.of(ctx.job, ctx.claim, relay.reader, kept=kept)
 
     async def _relay(
         self, ctx: JobContext, relay: Relay, outgoing: OutgoingStream, limits: CallLimits

@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 import aiohttp
-import msgspec
 import structlog
 from standardwebhooks import Webhook
 
 from domain.errors import InvalidRequest
 from domain.events import AlertTold, Event, WebhookTold
+from domain.json_numbers import encode
 from domain.money import NanoUsd, to_usd
 from infra.database import Pool, database_errors
 from infra.event_log import Commit, Conflict, EventLog
@@ -32,7 +32,6 @@ RETRY_AFTER_S = (2.0, 30.0, 300.0, 1_800.0)
 """Before each delivery after the first."""
 
 log = structlog.get_logger(__name__)
-_encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 class WebhookSender:
@@ -173,7 +172,7 @@ def signed_headers(message_id: str, at: datetime, body: bytes, *secrets: bytes) 
 
 
 def _alert_body(alert: Mapping[str, Any]) -> bytes:
-    return _encode(
+    return encode(
         {
             "type": "budget.threshold_reached",
             "timestamp": alert["raised_at"],
@@ -192,4 +191,4 @@ def _alert_body(alert: Mapping[str, Any]) -> bytes:
 
 
 def _end_body(end: EndToTell) -> bytes:
-    return _encode({"type": end.type, "timestamp": end.ended_at, "data": end.data})
+    return encode({"type": end.type, "timestamp": end.ended_at, "data": end.data})

@@ -289,10 +289,12 @@ class JobRunning:
 
     async def _withdraw(self, project_id: str, request_id: str) -> bool:
         """Give back the admission of a request that no worker has claimed, and record its end in one step."""
-        fields = await self._admission.unclaimed_request(request_id)
-        if fields is None:
+        unclaimed = await self._admission.unclaimed_attempt(request_id)
+        if unclaimed is None:
             return False
-        failed = RequestFailed(**fields, code=ClientDisconnected.code, message=_LEFT, latency_ms=0)
+        failed = RequestFailed(
+            **unclaimed.identity.event_fields(), code=ClientDisconnected.code, message=_LEFT, latency_ms=0
+        )
         ended = Commit(
             stream=request_stream(request_id),
             expected_version=0,

@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 
-from domain.money import NanoUsd, from_usd
+from domain.money import NanoUsd, from_usd, to_usd
 
 
 def nano(dollars: Decimal | None) -> NanoUsd | None:
@@ -10,6 +10,6 @@ def nano(dollars: Decimal | None) -> NanoUsd | None:
     return None if dollars is None else from_usd(dollars)
 
 
-def plain(number: Decimal) -> str:
-    """A number with all its digits, and no more: `0.00000855`."""
-    return f"{number.normalize():f}"
+def dollars(amount: NanoUsd | None) -> Decimal | None:
+    """Nano-dollars as dollars."""
+    return None if amount is None else to_usd(amount)

@@ -1,14 +1,22 @@
-"""Tables as CSV (RFC 4180). A spreadsheet takes no text in them for a formula."""
+"""Tables as CSV (RFC 4180). A spreadsheet takes no text in them for a formula.
+
+Every table of a page has a link to its lines as CSV. `CsvTable` is such a file: its columns, each with what it has of
+a line.
+"""
 
 import csv
 import io
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from api.dashboard.amounts import plain
+from litestar import Response
+from litestar.response import Stream
+
+from api.dashboard.rendering import download, download_in_pieces
+from domain.json_numbers import in_full
 
 CSV = "text/csv"
 MAX_ROWS_AT_ONCE = 2_000
@@ -20,6 +28,31 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _CONTROL_STARTS = ("\t", "\r", "\n")
 _INVISIBLE = "\x00\ufeff\u200b"
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?", re.ASCII)
+
+
+Line = TypeVar("Line")
+
+
+class CsvTable(Generic[Line]):
+    """A kind of file: its name, of our own words, and its columns by their names."""
+
+    def __init__(self, file_name: str, columns: Mapping[str, Callable[[Line], Any]]) -> None:
+        """`columns`: what each has of a line; None is an empty field."""
+        self.file_name = file_name
+        self._header = tuple(columns)
+        self._values = tuple(columns.values())
+
+    def download(self, lines: Iterable[Line]) -> Response[bytes]:
+        """The file, made at once: of at most `MAX_ROWS_AT_ONCE` lines."""
+        return download(csv_text(self._header, self._rows(lines)), media_type=CSV, file_name=self.file_name)
+
+    def download_in_pieces(self, pages: AsyncIterable[Iterable[Line]]) -> Stream:
+        """The file, a page of lines at a time."""
+        pieces = csv_pieces(self._header, (self._rows(lines) async for lines in pages))
+        return download_in_pieces(pieces, media_type=CSV, file_name=self.file_name)
+
+    def _rows(self, lines: Iterable[Line]) -> Iterable[Sequence[Any]]:
+        return ([value(line) for value in self._values] for line in lines)
 
 
 async def csv_pieces(header: Sequence[str], pages: AsyncIterable[Iterable[Sequence[Any]]]) -> AsyncIterator[bytes]:
@@ -48,7 +81,9 @@ def _field(value: Any) -> Any:
         case None:
             return ""
         case Decimal():
-            return plain(value)
+            return in_full(value)
+        case float():
+            return in_full(Decimal(repr(value)))
         case date():
             return value.isoformat()
         case str() if _is_like_a_formula(value):

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Container, Mapping
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -10,7 +11,7 @@ from litestar import Request
 from litestar.datastructures import MultiDict
 from msgspec import Struct
 
-from api.requests import HttpRequest, convert, single_values
+from api.requests import HttpRequest, convert, in_utc, single_values
 from domain.errors import BodyTooLarge, InvalidRequest, UnsupportedEncoding
 
 Shape = TypeVar("Shape")
@@ -21,6 +22,8 @@ SEEN_FIELD = "seen"
 MAX_FORM_BYTES = 256 * 1024
 MAX_FIELDS = 200
 _MARK_DIGITS = 24
+LOCAL_TIME = "%Y-%m-%dT%H:%M:%S"
+"""A time as `<input type="datetime-local">` has it."""
 FORM = "application/x-www-form-urlencoded"
 
 
@@ -110,6 +113,24 @@ def filters_of(request: HttpRequest, shape: type[Shape]) -> Shape:
     """
     given = single_values(request.query_params)
     return convert({name: text.strip() for name, text in given.items() if text.strip()}, shape)
+
+
+def moment_of(text: str | None, field: str) -> datetime | None:
+    """A time of a page's URL, in UTC, which one without a zone is meant in; None if there is none.
+
+    Raises:
+        InvalidRequest: it is no time.
+
+    """
+    if text is None:
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidRequest(
+            f"`{field}` is {text!r}: it must be a time, such as 2026-11-26T06:05", field=field
+        ) from None
+    return in_utc(at if at.tzinfo is not None else at.replace(tzinfo=UTC), field)
 
 
 def _decoded(request: HttpRequest, body: bytes) -> dict[str, str]:

@@ -1,5 +1,7 @@
 """Whose providers a page shows: an admin sees its project's, the operator the installation's and every project's."""
 
+from msgspec import Struct
+
 from api.dashboard.navigation import ADMINS
 from api.dashboard.project_choices import projects_to_choose
 from api.dashboard.viewer import Viewer
@@ -7,6 +9,12 @@ from api.requests import id_in_path
 from api.services import Services
 from domain.errors import NotFound
 from domain.events import INSTALLATION
+
+
+class ProvidersPage(Struct, frozen=True, kw_only=True):
+    """Whose providers: a project's id or `installation`. The operator's filter."""
+
+    owner: str | None = None
 
 
 async def requested_owner(services: Services, viewer: Viewer, asked: str | None) -> str:

@@ -20,6 +20,7 @@ from api.dashboard.navigation import NavigationEntry, shown_to
 from api.dashboard.viewer import Viewer
 from api.requests import HttpRequest
 from api.vendors.paths import HOME_PATH
+from domain.json_numbers import in_full
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -38,7 +39,7 @@ NAVIGATION_STATE = "dashboard_navigation"
 _FILTERS = {
     "money": figures.money,
     "nano": amounts.nano,
-    "plain": amounts.plain,
+    "plain": in_full,
     "usd": figures.dollars,
     "exact_money": figures.exact_money,
     "count": figures.count,

@@ -16,6 +16,7 @@ from api.dashboard.pages import (
     overview,
     prices,
     projects,
+    provider_health,
     providers,
     request,
     requests,
@@ -24,7 +25,21 @@ from api.dashboard.pages import (
     usage,
 )
 
-PAGES = (overview, usage, requests, request, keys, projects, budgets, providers, prices, audit, connect, sessions)
+PAGES = (
+    overview,
+    usage,
+    requests,
+    request,
+    keys,
+    projects,
+    budgets,
+    providers,
+    provider_health,
+    prices,
+    audit,
+    connect,
+    sessions,
+)
 """The pages that need a viewer."""
 NAVIGATION: tuple[NavigationEntry, ...] = tuple(
     page.NAVIGATION for page in (overview, usage, requests, keys, projects, budgets, providers, audit, connect)

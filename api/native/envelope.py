@@ -2,13 +2,12 @@
 
 from typing import Any, Generic, Literal, TypeVar
 
-import msgspec
 from litestar import Response
 from msgspec import UNSET, Struct, UnsetType
 
-Data = TypeVar("Data")
+from domain.json_numbers import encode
 
-_encode = msgspec.json.Encoder(decimal_format="number").encode
+Data = TypeVar("Data")
 
 
 class Success(Struct, Generic[Data], kw_only=True):
@@ -39,4 +38,4 @@ class NativeResponse(Response[Any]):
 
     def render(self, content: Any, *_: Any, **__: Any) -> bytes:
         """The body; bytes are sent as they are."""
-        return content if isinstance(content, bytes) else _encode(content)
+        return content if isinstance(content, bytes) else encode(content)

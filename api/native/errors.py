@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
 import structlog
 from litestar import Response
 from litestar.exceptions import HTTPException, ValidationException
@@ -39,6 +38,7 @@ from domain.errors import (
     UnknownModel,
     UnsupportedEncoding,
 )
+from domain.json_numbers import encode
 from domain.limits import LimitStatus
 from domain.provider_refusals import Reason
 
@@ -74,7 +74,6 @@ DEFAULT_RETRY_AFTER_S = 1.0
 _RETRY_STATUSES = frozenset({429, 503})
 
 log = structlog.get_logger(__name__)
-_encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 def status_of(error: GatewayError) -> int:
@@ -99,7 +98,7 @@ def _render(
     if status in _RETRY_STATUSES and retry_after_s is None:
         retry_after_s = DEFAULT_RETRY_AFTER_S
     shown = {name: value for name, value in error.items() if value is not None}
-    content = _encode({"success": False, "error": shown | {"requestId": request_id_of(request.scope)}})
+    content = encode({"success": False, "error": shown | {"requestId": request_id_of(request.scope)}})
     headers = {"Retry-After": str(math.ceil(retry_after_s))} if retry_after_s is not None else {}
     if limit_status is not None:
         headers |= limit_headers(limit_status)

@@ -38,6 +38,7 @@ from api.requests import HttpRequest, id_in_path
 from api.services import Services
 from domain.errors import InvalidRequest, NotFound, Unavailable
 from domain.events import JobsClaimed
+from domain.json_numbers import encode
 from infra.event_log import Conflict
 from infra.outbound import check_url
 from projections.freshness import wait_until_folded
@@ -55,7 +56,6 @@ from projections.jobs import (
 )
 
 RESULTS_PAGE = 50
-_encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 class JobsQuery(Struct, frozen=True, kw_only=True):
@@ -257,7 +257,7 @@ async def get_batch_results(
             after = page[-1].job_id
             for row in page:
                 if row.ended_at is not None:
-                    yield _encode(job_out(row, await _result(services, row))) + b"\n"
+                    yield encode(job_out(row, await _result(services, row))) + b"\n"
 
     return Stream(lines(), media_type="application/jsonl")
 

@@ -245,6 +245,7 @@ async def handle_object(
         operation=endpoint.operation,
         body=ObjectRequest(model=made.model, response_id=response_id),
         target=target,
+        route=made.asked_as,  # who may ask it may read its answers
         size_bytes=len(body),
         cache=cache_policy(request, mode="off"),
         metadata=metadata_of(request),

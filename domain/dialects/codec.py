@@ -53,6 +53,8 @@ class ProviderResponse(Struct, frozen=True, kw_only=True):
     """It has neither text nor a call nor anything else that a client could use."""
     item_ids: tuple[str, ...] = ()
     """The ids by which later requests may name parts of it, if it is passed through."""
+    is_under_way: bool = False
+    """It is made in the background: what it costs will be known when it is done."""
 
 
 UNSHARED_FINISHES = frozenset({FAILED, "length", "content_filter"})
@@ -71,6 +73,7 @@ def passed_through(
     is_empty: bool = False,
     extras: Extras = NO_EXTRAS,
     item_ids: tuple[str, ...] = (),
+    is_under_way: bool = False,
 ) -> ProviderResponse:
     """A response that its caller gets as the provider wrote it."""
     return ProviderResponse(
@@ -84,6 +87,7 @@ def passed_through(
         is_empty=is_empty,
         extras=extras,
         item_ids=item_ids,
+        is_under_way=is_under_way,
     )
 
 

@@ -157,7 +157,7 @@ CREATE OR REPLACE FUNCTION insert_admitted(
     p_decisions record, p_accounts record, p_ids text[], p_project_ids text[], p_keys integer[], p_projects integer[],
     p_requests text[], p_operations text[], p_models text[], p_providers text[], p_upstream_models text[],
     p_metadata text[], p_min_created_at timestamptz[], p_token_bounds bigint[], p_reply_to text[],
-    p_admitted_at timestamptz[], p_deadlines timestamptz[], p_idempotency_keys bytea[], p_idempotency text[]
+    p_admitted_at timestamptz[], p_deadlines timestamptz[], p_idempotency_keys bytea[], p_idempotency text[], p_said text[]
 ) RETURNS record LANGUAGE plpgsql AS $$
 DECLARE
     v_inserted text[];
@@ -167,16 +167,16 @@ BEGIN
     WITH inserted AS (
         INSERT INTO inflight (request_id, attempt, project_id, key_id, operation, model, provider, upstream_model, metadata,
                               cache_key, hold_nano_usd, token_bound, budget_day, reply_to, admitted_at, deadline,
-                              idempotency_key, idempotency)
+                              idempotency_key, idempotency, said)
             SELECT r.request_id, 1, r.project_id, p_ids[r.k], r.operation, r.model, r.provider, r.upstream_model,
                    r.metadata::json, r.cache_key, r.hold, r.token_bound, p_accounts.today, r.reply_to, r.admitted_at,
-                   r.deadline, r.idempotency_key, r.idempotency::json
+                   r.deadline, r.idempotency_key, r.idempotency::json, r.said::json
             FROM unnest(p_requests, p_project_ids, p_keys, p_operations, p_models, p_providers, p_upstream_models,
                         p_metadata, p_decisions.cache_keys, p_decisions.holds, p_token_bounds, p_reply_to, p_admitted_at,
-                        p_deadlines, p_idempotency_keys, p_idempotency, p_decisions.outcomes)
+                        p_deadlines, p_idempotency_keys, p_idempotency, p_said, p_decisions.outcomes)
                 WITH ORDINALITY AS r (request_id, project_id, k, operation, model, provider, upstream_model,
                                       metadata, cache_key, hold, token_bound, reply_to, admitted_at,
-                                      deadline, idempotency_key, idempotency, outcome, i)
+                                      deadline, idempotency_key, idempotency, said, outcome, i)
             WHERE r.outcome = 'admitted'
             ORDER BY r.project_id, r.cache_key, r.i         -- one order for all, or two batches could deadlock
             ON CONFLICT DO NOTHING                          -- of two keys: a deadlock by these is decided one by one
@@ -341,6 +341,8 @@ END $$;
 --   day: what the project has spent under its own credentials counts in it too.
 -- p_is_last_in_line: others wait in its process for what this account holds.
 -- p_idempotency_keys, p_idempotency: the keys, and the JSON of domain/idempotency.py; NULL for a request without one.
+-- p_said: JSON, as `Said` in domain/request_identity.py; NULL for a request that says nothing. API processes of the release
+--   before name none.
 CREATE OR REPLACE FUNCTION admit(
     p_now timestamptz, p_scopes text[], p_ids text[],
     p_keys integer[], p_projects integer[], p_requests text[], p_operations text[], p_models text[],
@@ -349,7 +351,7 @@ CREATE OR REPLACE FUNCTION admit(
     p_token_bounds bigint[], p_accepts_lower_hold boolean[], p_is_counted boolean[], p_reply_to text[],
     p_admitted_at timestamptz[], p_deadlines timestamptz[], p_served_data text[], p_served_digests bytea[],
     p_key_versions integer[], p_uses_installation boolean[], p_is_last_in_line boolean[],
-    p_idempotency_keys bytea[], p_idempotency text[]
+    p_idempotency_keys bytea[], p_idempotency text[], p_said text[] DEFAULT NULL
 ) RETURNS TABLE (
     outcome text, origin text, hold bigint, budget_day date,
     requests_limit bigint, requests_remaining bigint, requests_reset_ns bigint,
@@ -389,7 +391,7 @@ BEGIN
         v_decisions := insert_admitted(
             v_decisions, v_accounts, p_ids, v_project_ids, p_keys, p_projects, p_requests, p_operations, p_models,
             p_providers, p_upstream_models, p_metadata, p_min_created_at, p_token_bounds, p_reply_to, p_admitted_at,
-            p_deadlines, p_idempotency_keys, p_idempotency);
+            p_deadlines, p_idempotency_keys, p_idempotency, p_said);
     ELSE
         PERFORM set_config('synchronous_commit', 'off', true);  -- nothing is held: a lost meter reading is no money
     END IF;

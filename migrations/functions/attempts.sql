@@ -40,7 +40,7 @@ CREATE OR REPLACE FUNCTION admit_next(
     p_request text, p_attempt integer, p_project text, p_key text, p_operation text, p_model text, p_provider text,
     p_upstream_model text, p_metadata text, p_cache_key bytea, p_hold bigint, p_budget_day date, p_reply_to text,
     p_at timestamptz, p_deadline timestamptz, p_delivery integer, p_worker text, p_uses_installation boolean,
-    p_idempotency_key bytea, p_idempotency text
+    p_idempotency_key bytea, p_idempotency text, p_said text DEFAULT NULL
 ) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     v_scopes   CONSTANT text[] := ARRAY['key', 'project'];
@@ -84,10 +84,10 @@ BEGIN
             END IF;
             INSERT INTO inflight (request_id, attempt, project_id, key_id, operation, model, provider, upstream_model,
                                   metadata, cache_key, hold_nano_usd, token_bound, budget_day, reply_to, admitted_at,
-                                  deadline, delivery, claimed_by, idempotency_key, idempotency)
+                                  deadline, delivery, claimed_by, idempotency_key, idempotency, said)
                 VALUES (p_request, p_attempt, p_project, p_key, p_operation, p_model, p_provider, p_upstream_model,
                         p_metadata::json, p_cache_key, coalesce(p_hold, 0), 0, p_budget_day, p_reply_to, p_at,
-                        p_deadline, p_delivery, p_worker, p_idempotency_key, p_idempotency::json);
+                        p_deadline, p_delivery, p_worker, p_idempotency_key, p_idempotency::json, p_said::json);
             RETURN 'admitted';
         EXCEPTION WHEN unique_violation THEN
             GET STACKED DIAGNOSTICS v_violated = CONSTRAINT_NAME;

@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import io
+import re
 from collections.abc import AsyncIterator
 from html import unescape
 
@@ -15,6 +16,7 @@ from tests.support.gateway import Client, Gateway, new_project, operator_of
 from tests.support.waiting import eventually_so
 
 HELD_MS = 4_000
+_SEEN = re.compile(r'name="seen" value="(\w+)"')
 
 
 @pytest.fixture
@@ -113,3 +115,35 @@ async def test_no_tenant_sees_or_changes_another_s_providers(
             assert (await member.get(path))[0] == 403, path
     finally:
         assert (await operator.post("/providers/installation/shared-one/remove", {}))[0] == 303
+
+
+async def test_a_form_that_was_left_open_undoes_nothing_of_a_provider(
+    client: Client, gateway: Gateway, visitor: aiohttp.ClientSession, upstream: RunningProvider
+) -> None:
+    admin = await signed_in(gateway, visitor, client.key)
+    project_id = (await client.call("GET", "/projects/me"))[1]["data"]["id"]
+    url, page = upstream.openai_base_url, f"/providers/{project_id}/mine"
+    configured = {"name": "mine", "kind": "openai", "baseUrl": url, "apiKey": "sk-mine-1111", "models": ["a"]}
+    assert (await client.call("POST", "/projects/providers", configured))[0] == 201
+    credential = {"name": "second", "apiKey": "sk-second-2222", "weight": 1}
+    assert (await client.call("POST", "/projects/providers/mine/credentials", credential))[0] == 201
+    of_provider, of_default, weight, remove, of_removal = _SEEN.findall((await admin.get(page))[1])
+    assert (of_provider, weight, of_default != weight) == (of_removal, remove, True)
+    second = f"{page}/credentials/second"
+    assert (await client.call("PATCH", "/projects/providers/mine", {"models": ["a", "b"]}))[0] == 200
+    assert (await client.call("PATCH", "/projects/providers/mine/credentials/second", {"weight": 5}))[0] == 200
+    for path, fields in (
+        (page, {"baseUrl": url, "models": "a", "seen": of_provider}),
+        (f"{page}/remove", {"seen": of_provider}),
+        (second, {"weight": "2", "seen": weight}),
+        (f"{second}/remove", {"seen": remove}),
+    ):
+        status, text, _ = await admin.post(path, fields)
+        assert (status, "was changed while the page was open" in text) == (409, True), path
+    (mine,) = (await client.call("GET", "/projects/providers"))[1]["data"]
+    assert mine["models"] == ["a", "b"]
+    credentials = (await client.call("GET", "/projects/providers/mine/credentials"))[1]["data"]
+    assert {one["name"]: one["weight"] for one in credentials} == {"default": 1, "second": 5}
+    of_provider, _, weight, *_ = _SEEN.findall((await admin.get(page))[1])
+    assert (await admin.post(second, {"weight": "2", "seen": weight}))[0] == 303
+    assert (await admin.post(page, {"baseUrl": url, "models": "c", "seen": of_provider}))[0] == 303

@@ -121,3 +121,20 @@ async def test_a_websocket_is_refused_so_that_its_client_falls_back_at_once(gate
             answer += part
     assert answer.startswith(b"HTTP/1.1 426 ")
     assert b'"error"' in answer
+
+
+async def test_a_key_that_may_ask_a_route_reads_the_responses_that_came_through_it(
+    openai: Any, gateway: Gateway
+) -> None:
+    project = Project(gateway)
+    project.set_route("thrifty", GPT)
+    limited = openai.with_options(api_key=project.issue(models=["thrifty"])["apiKey"])
+    other = openai.with_options(api_key=project.issue(models=[CLAUDE])["apiKey"])
+    project.close()
+    made = await resolved(limited.responses.create(model="thrifty", input="mine by a route"))
+    assert (await resolved(limited.responses.retrieve(made.id))).id == made.id
+    await resolved(limited.responses.delete(made.id))
+    with pytest.raises(openai_sdk.PermissionDeniedError):
+        await resolved(other.responses.retrieve(made.id))
+    with pytest.raises(openai_sdk.PermissionDeniedError):
+        await resolved(limited.responses.create(model=GPT, input="by its own name"))

@@ -5,10 +5,13 @@ Every provider in `workers/providers/registry.py` is tested.
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import aiohttp
 import msgspec
 import pytest
+from anthropic import AsyncAnthropic
+from openai import AsyncOpenAI
 
 from domain.canonical.chat import ChatRequest, ChatResponse, UserMessage
 from domain.dialects.anthropic.codec import AnthropicMessages
@@ -31,9 +34,11 @@ from infra.outbound import AddressRefused
 from tests.provider.running import RecordedRequest, RunningProvider
 from tests.support.jobs import make_identity
 from workers.calls import read_response
+from workers.providers import anthropic as anthropic_adapter
+from workers.providers import openai as openai_adapter
+from workers.providers.http import Sessions
 from workers.providers.provider import Credential, Provider, ProviderCall
 from workers.providers.registry import PROVIDERS
-from workers.providers.sdk import Sessions
 
 MODELS = {OPENAI: "gpt-4o-mini", ANTHROPIC: "claude-3-haiku-20240307", ECHO: "echo"}
 CODECS = {OPENAI: OpenAiChat(), ANTHROPIC: AnthropicMessages(), ECHO: OpenAiChat()}
@@ -261,3 +266,39 @@ async def test_the_installations_key_goes_with_the_operators_headers(
     openai, anthropic = await told_by(provider, is_callers=False, is_own=False)
     assert openai.header("openai-organization") == "org-1"
     assert anthropic.header("x-proxy-token") == "for the proxy"
+
+
+@pytest.mark.parametrize("environment", [{}, {"OPENAI_ORG_ID": "org-1", "OPENAI_PROJECT_ID": "project-1"}])
+async def test_vendors_are_told_what_their_sdks_tell_them(
+    provider: RunningProvider, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    for name in ("OPENAI_CUSTOM_HEADERS", "ANTHROPIC_CUSTOM_HEADERS"):
+        monkeypatch.setenv(name, "x-proxy-token: a: b \nno header\nX-Other:c")
+    ours = await told_by(provider, is_callers=False, is_own=False)
+    message: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+    async with AsyncOpenAI(api_key="sk-callers", base_url=provider.openai_base_url) as openai:
+        await openai.chat.completions.create(**message)
+    async with AsyncAnthropic(api_key="sk-callers", base_url=provider.anthropic_base_url) as anthropic:
+        await anthropic.messages.create(**message, max_tokens=9)
+    theirs = provider.requests(last=2)
+
+    def said(request: RecordedRequest) -> dict[str, str]:
+        """Return the headers that say something to the vendor: not those that say which program asks, and how."""
+        own = ("x-stainless-", "user-agent", "accept-encoding", "connection", "content-length", "host", "content-type")
+        return {name.lower(): value for name, value in request.headers if not name.lower().startswith(own)}
+
+    for our, their in zip(ours, theirs, strict=True):
+        assert said(our) == said(their)
+        assert our.path == their.path
+
+
+async def test_vendors_are_where_their_sdks_find_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_BASE_URL", "ANTHROPIC_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    clients = AsyncOpenAI(api_key="k"), AsyncAnthropic(api_key="k")
+    assert [str(client.base_url).rstrip("/") for client in clients] == [
+        openai_adapter.BASE_URL,
+        anthropic_adapter.BASE_URL,
+    ]

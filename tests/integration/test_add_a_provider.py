@@ -47,8 +47,8 @@ from tests.support.jobs import make_job
 from tests.support.sdk_streams import anthropic_client, openai_client
 from workers.calls import ProviderCalls
 from workers.large_answers import LargeAnswers
+from workers.providers.http import Endpoint, HttpProvider, Sessions
 from workers.providers.provider import Credential
-from workers.providers.sdk import Endpoint, SdkProvider, Sessions
 from workers.streaming import attempt_result, open_relay
 
 MODEL = "toy/parrot"
@@ -197,7 +197,7 @@ class Walk:
         blobs: Any = None  # bodies are small
         self.requests = requests
         self._calls = ProviderCalls(
-            providers={"toy": SdkProvider(sessions, make_endpoint=_toy_endpoint)},
+            providers={"toy": HttpProvider(sessions, make_endpoint=_toy_endpoint)},
             dialects=TOY_DIALECTS,
             keys=keys,
             base_urls={"toy": address},
@@ -269,8 +269,8 @@ async def gateway(
     stop = asyncio.Event()
     async with toy_server(requests) as toy_address:
 
-        def adapter(sessions: Sessions) -> SdkProvider:
-            return SdkProvider(
+        def adapter(sessions: Sessions) -> HttpProvider:
+            return HttpProvider(
                 sessions,
                 make_endpoint=lambda credential: Endpoint(toy_address, {"x-cage-key": credential.api_key}),
             )

@@ -340,7 +340,9 @@ async def test_reconciling_replaces_the_assumed_cost(ledger: RealLedger, project
     await ledger.admission.admit(ask(first, hold=100))
     await ledger.append(first, 0, lost(first, hold=100, day=today()))
     history = await ledger.history(first)
-    await ledger.append(first, 1, *decide_reconciled(history, lost_attempts(history)[0], NanoUsd(25)))
+    await ledger.append(
+        first, 1, *decide_reconciled(history, lost_attempts(history)[0], NanoUsd(25), source="operator")
+    )
     await ledger.fold()
     assert await ledger.balance(key) == (25, 0)
     settled = await ledger.history(first)

@@ -36,7 +36,6 @@ from workers.job_handler import LOOK_AGAIN_S, QUEUED_LONG_S, STOOD_STILL_S, JobH
 from workers.lost_attempts import LostAttempts
 from workers.progress import ProgressReports
 from workers.providers.provider import ProviderCall
-from workers.settlements import Settlements
 from workers.streaming import StreamedAttempts
 
 PRICE = Price(provider="echo", model="echo", source="tests", prices=ClassPrices(input=10**9, output=10**9))
@@ -188,7 +187,6 @@ class Bench:
             cancellations=self.cancellations,
             attempts=self.attempts,
             lost_attempts=LostAttempts(ledger.pool, ledger.log),
-            settlements=Settlements(calls=calls, event_log=ledger.log, now=lambda: datetime.now(UTC)),
             replies=replies,
             now=lambda: datetime.now(UTC) + timedelta(seconds=self.passed_s),
             sleep=self._wait,

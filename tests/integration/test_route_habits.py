@@ -1,4 +1,4 @@
-"""A lost attempt of a request through a route is compared with what the same model has answered through it."""
+"""A lost attempt is compared with what the same model has answered: by the same route, to the same key or project."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -10,7 +10,7 @@ from domain.job_result import JobFailure
 from domain.money import NanoUsd
 from domain.pricing import ClassPrices, Price
 from domain.tokens import TokenUsage
-from infra.admission import Attempt, ClaimedAttempt
+from infra.admission import Attempt, Claim, ClaimedAttempt
 from projections.sweeper import GRACE_S, sweep
 from tests.support.jobs import make_identity, make_job
 from tests.support.ledger import RealLedger, ask, attempt, completed, cost
@@ -88,3 +88,36 @@ async def test_nobody_compares_with_another_model_of_the_route(ledger: RealLedge
     made = await routed(ledger, OTHER)
     assert await found(ledger, made) == HOLD
     assert await swept(ledger, made) == HOLD
+
+
+async def of_new_key(ledger: RealLedger, known: Attempt, *, same_project: bool) -> Attempt:
+    """Return a claimed attempt like `known`, of a key that was never answered."""
+    project = known.identity.project_id if same_project else await ledger.new_project()
+    key = await ledger.new_key(project)
+    identity = replace(known.identity, request_id="req_new", project_id=project, key_id=key)
+    made = attempt(project, key, now=NOW, deadline=NOW, identity=identity)
+    assert (await ledger.admission.admit(ask(made, hold=HOLD, token_bound=25))).outcome == "admitted"
+    assert await ledger.claims.claim(made.identity.request_id, 1)
+    return made
+
+
+async def test_a_new_key_is_compared_with_the_others_of_its_project(ledger: RealLedger) -> None:
+    made = await of_new_key(ledger, await routed(ledger, PRICE), same_project=True)
+    assert await found(ledger, made) == 10 + WRITTEN
+    assert await swept(ledger, made) == 25 + WRITTEN
+
+
+async def test_nobody_is_compared_with_another_project(ledger: RealLedger) -> None:
+    made = await of_new_key(ledger, await routed(ledger, PRICE), same_project=False)
+    assert await found(ledger, made) == HOLD
+    assert await swept(ledger, made) == HOLD
+
+
+async def test_an_answer_that_a_living_worker_waited_for_in_vain_is_assumed_by_the_same_habit(
+    ledger: RealLedger,
+) -> None:
+    made = await routed(ledger, PRICE)
+    job = make_job(identity=made.identity, price=PRICE, input_bound=100, output_bound=HOLD)
+    claim = Claim(attempt=1, hold_nano_usd=NanoUsd(HOLD), budget_day=NOW.date())
+    attempts = LostAttempts(ledger.pool, ledger.log)
+    assert await attempts.assumed_unanswered(job, claim, 40, 600.0) == 10 + WRITTEN == await found(ledger, made)

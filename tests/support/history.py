@@ -30,6 +30,7 @@ from domain.events import (
     JobsClaimed,
     JobStarted,
     JobSucceeded,
+    KeptResponse,
     KeySettings,
     PriceSet,
     ProjectCreated,
@@ -251,7 +252,7 @@ class Past:
             _cost(attempt, number, usage, hold, day, priced=kind != 8),
         )
         if kind == 4:
-            add(*decide_reconciled(history, lost_attempts(history)[0], NanoUsd(123)))
+            add(*decide_reconciled(history, lost_attempts(history)[0], NanoUsd(123), source="operator"))
         elif kind == 5:
             add(RequestFailed(**subject, code="X", message="m", latency_ms=latency_ms))
         elif kind == 6:
@@ -265,7 +266,16 @@ class Past:
 
 
 def _lost(attempt: dict[str, Any], number: int, hold: NanoUsd, day: date) -> AttemptLost:
-    return AttemptLost(**attempt, attempt=number, reason="worker_lost", assumed_nano_usd=hold, budget_day=day)
+    kept = KeptResponse(response_id="r", operation=attempt["operation"], kind="openai", price=PRICE)
+    return AttemptLost(
+        **attempt,
+        attempt=number,
+        reason="worker_lost",
+        assumed_nano_usd=hold,
+        budget_day=day,
+        response_id=kept.response_id,
+        kept=kept,
+    )
 
 
 def _cost(

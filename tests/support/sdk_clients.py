@@ -48,6 +48,10 @@ class Project:
         """Revoke a key."""
         self._call("DELETE", f"/projects/api-keys/{key_id}", None)
 
+    def set_route(self, name: str, model: str) -> None:
+        """Create a route with one target."""
+        self._call("POST", "/routes", {"name": name, "targets": [model]})
+
     def models(self) -> list[dict[str, Any]]:
         """Return the models that the native API lists."""
         models: Any = self._call("GET", "/models", None)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from domain.events import RequestCompleted
+from domain.events import KeptResponse, RequestCompleted
 from domain.extras import NO_EXTRAS
 from domain.habits import FEWEST, usual_most
 from domain.money import NanoUsd
@@ -19,7 +19,7 @@ from infra.jobs import Job, StreamFormat
 from tests.support.jobs import make_job
 from tests.support.ledger import attempt, completed
 from workers.estimated_usage import UNDER_WAY_TOKENS
-from workers.lost_attempts import Habit, assumed_of, habit_of, usual_cost
+from workers.lost_attempts import Habit, assumed_of, assumed_unanswered, habit_of, usual_cost
 from workers.progress import StreamedAttempt, is_reported
 
 PRICE = Price(provider="echo", model="echo", source="tests", prices=ClassPrices(input=10**6, output=10**6))
@@ -78,14 +78,19 @@ def test_a_report_tells_what_has_come_and_up_to_where_it_holds() -> None:
     assert told.seen.covered_bytes > 100
 
 
+def kept() -> KeptResponse:
+    return KeptResponse(response_id="", operation="responses", kind="openai", credential="second", price=PRICE)
+
+
 def test_the_id_of_a_response_is_reported_once_it_is_known_if_the_provider_keeps_the_response() -> None:
     unseen, read = job(may_think_unseen=True), reader()
-    attempt = StreamedAttempt(unseen, CLAIM, read, began_s=0.0, is_kept=True, credential="second")
+    attempt = StreamedAttempt(unseen, CLAIM, read, began_s=0.0, kept=kept())
     assert attempt.due(1.0) is None, "what it may cost is not known, nor is its id"
     read.response_id = "resp_1"
     told = attempt.due(2.0)
     assert told is not None
     assert (told.assumed_nano_usd, told.seen.response_id, told.seen.credential) == (None, "resp_1", "second")
+    assert told.seen.kept == replace(kept(), response_id="resp_1")
     assert attempt.due(3.0) is None
     assert StreamedAttempt(unseen, CLAIM, read, began_s=0.0).due(2.0) is None
 
@@ -186,3 +191,17 @@ def test_of_a_worker_that_stands_still_the_whole_answer_is_assumed_and_never_les
 def test_without_streams_to_compare_with_a_byte_of_a_stream_counts_as_a_token() -> None:
     unknown = replace(HABIT, output_density=None)
     assert assumed_of(job(), lost(400, received_bytes=5, covered_bytes=260), unknown, 200, is_gone=True) == 400
+
+
+def test_of_an_answer_that_did_not_come_in_time_so_much_is_assumed_as_if_its_worker_had_died() -> None:
+    whole = job(stream=None)
+    assert assumed_unanswered(whole, CLAIM, HABIT, 200, HOLD) == 50 + 50
+    assert assumed_unanswered(whole, CLAIM, HABIT, 200, HOLD) == assumed_of(whole, lost(), HABIT, 200, is_gone=True)
+    assert assumed_unanswered(whole, CLAIM, None, 200, HOLD) == HOLD, "nothing is known of its key's answers"
+
+
+def test_of_a_stream_that_did_not_begin_in_time_the_prompt_is_assumed_and_what_was_under_way() -> None:
+    assert assumed_unanswered(job(), CLAIM, HABIT, 200, NanoUsd(900)) == 50 + UNDER_WAY_TOKENS
+    assert assumed_unanswered(job(), CLAIM, HABIT, 200, NanoUsd(60)) == 60, "in so short a time no more was written"
+    thinking = job(may_think_unseen=True)
+    assert assumed_unanswered(thinking, CLAIM, HABIT, 200, NanoUsd(900)) == 50 + 50, "it may have been thinking"

@@ -34,7 +34,16 @@ def test_a_chart_of_refusals_has_the_last_days_of_a_long_window() -> None:
 
 def test_a_table_has_every_digit_of_a_number_and_times_as_machines_read_them() -> None:
     at = datetime(2026, 11, 26, 6, 5, tzinfo=UTC)
-    row = (to_usd(NanoUsd(1)), to_usd(NanoUsd(850)), to_usd(NanoUsd(0)), to_usd(NanoUsd(10**18)), at, at.date(), -0.5)
+    row = (
+        to_usd(NanoUsd(1)),
+        to_usd(NanoUsd(850)),
+        to_usd(NanoUsd(0)),
+        to_usd(NanoUsd(10**18)),
+        at,
+        at.date(),
+        -0.5,
+        1e-5,
+    )
     assert csv_text((), [row]).splitlines()[-1].split(",") == [
         "0.000000001",
         "0.00000085",
@@ -43,6 +52,7 @@ def test_a_table_has_every_digit_of_a_number_and_times_as_machines_read_them() -
         "2026-11-26T06:05:00+00:00",
         "2026-11-26",
         "-0.5",
+        "0.00001",
     ]
 
 

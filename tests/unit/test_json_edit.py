@@ -86,10 +86,10 @@ def test_a_body_that_is_no_object_is_refused(body: bytes) -> None:
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        (b'{"id":"x","usage":{"a": 1}, "z" :2.0}', b'{"id":"x","usage":{"a": 1,"cost":1.2E-8}, "z" :2.0}'),
-        (b'{ "usage": {"b": {"cost":7}, "a" : 1 } }', b'{ "usage": {"b": {"cost":7}, "a" : 1,"cost":1.2E-8 } }'),
-        (b'{"usage":{"cost":7}}', b'{"usage":{"cost":1.2E-8}}'),
-        (b'{"type":"t","response":{"usage":{"a":1}}}', b'{"type":"t","response":{"usage":{"a":1,"cost":1.2E-8}}}'),
+        (b'{"id":"x","usage":{"a": 1}, "z" :2.0}', b'{"id":"x","usage":{"a": 1,"cost":0.000000012}, "z" :2.0}'),
+        (b'{ "usage": {"b": {"cost":7}, "a" : 1 } }', b'{ "usage": {"b": {"cost":7}, "a" : 1,"cost":0.000000012 } }'),
+        (b'{"usage":{"cost":7}}', b'{"usage":{"cost":0.000000012}}'),
+        (b'{"type":"t","response":{"usage":{"a":1}}}', b'{"type":"t","response":{"usage":{"a":1,"cost":0.000000012}}}'),
         (b'{ "usage": null }', b'{ "usage": null }'),
         (b'{ "id": 1 }', b'{ "id": 1 }'),
         (b'{ "response": {"usage": null} }', b'{ "response": {"usage": null} }'),
@@ -110,13 +110,13 @@ def test_an_answer_that_is_none_has_no_cost() -> None:
 
 def test_an_events_other_lines_stay_as_they_came() -> None:
     raw = b'id: 7\r\nevent: message_delta\r\ndata: {"usage":{"a":1}}\r\n\r\n'
-    expected = b'id: 7\r\nevent: message_delta\r\ndata: {"usage":{"a":1,"cost":1.2E-8}}\r\n\r\n'
+    expected = b'id: 7\r\nevent: message_delta\r\ndata: {"usage":{"a":1,"cost":0.000000012}}\r\n\r\n'
     assert event_with_cost(event(raw), COST) == expected
 
 
 def test_an_event_of_several_lines_keeps_them() -> None:
     raw = b'event: e\ndata: {"usage":\ndata: {}}\n\n'
-    assert event_with_cost(event(raw), COST) == b'event: e\ndata: {"usage":\ndata: {"cost":1.2E-8}}\n\n'
+    assert event_with_cost(event(raw), COST) == b'event: e\ndata: {"usage":\ndata: {"cost":0.000000012}}\n\n'
 
 
 @pytest.mark.parametrize(

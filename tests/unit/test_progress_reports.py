@@ -8,7 +8,7 @@ from typing import Any
 from domain.errors import Unavailable
 from domain.extras import NO_EXTRAS
 from infra.admission import Progress
-from tests.unit.test_assumptions import CLAIM, job
+from tests.unit.test_assumptions import CLAIM, job, kept
 from workers.progress import FAILED_PAUSE_S, ProgressReports
 
 
@@ -33,7 +33,7 @@ async def test_what_could_not_be_written_is_reported_again_after_a_pause() -> No
         usage=None, input_usage=None, extras=NO_EXTRAS, received_output_bytes=100, response_id="resp_1"
     )
     now_s = time.monotonic()
-    with reports.of(job(), CLAIM, read, is_kept=True):
+    with reports.of(job(), CLAIM, read, kept=kept()):
         assert await reports.report(now_s) == 1
         assert await reports.report(now_s + FAILED_PAUSE_S / 2) == 0
         assert await reports.report(now_s + FAILED_PAUSE_S) == 1

@@ -1,18 +1,28 @@
-"""Anthropic, called with the headers of its SDK."""
+"""Anthropic, or a provider that speaks alike at the credential's address."""
 
-from anthropic import AsyncAnthropic
-from anthropic._constants import ANTHROPIC_API_VERSION
+import os
 
+from workers.providers.http import COMMON_HEADERS, Endpoint, HttpProvider, Sessions, custom_headers, endpoint
 from workers.providers.provider import Credential
-from workers.providers.sdk import JSON_HEADERS, Endpoint, SdkProvider, Sessions, endpoint
+
+BASE_URL = "https://api.anthropic.com"
+VERSION = "2026-10-21"
+"""Of the API, for requests that do not name one."""
 
 
-def anthropic_provider(sessions: Sessions) -> SdkProvider:
+def anthropic_provider(sessions: Sessions) -> HttpProvider:
     """Make the adapter."""
-    return SdkProvider(sessions, make_endpoint=_endpoint)
+    return HttpProvider(sessions, make_endpoint=_endpoint)
 
 
 def _endpoint(credential: Credential) -> Endpoint:
-    client = AsyncAnthropic(api_key=credential.api_key, base_url=credential.base_url)
-    own_headers = {**JSON_HEADERS, "User-Agent": client.user_agent, "anthropic-version": ANTHROPIC_API_VERSION}
-    return endpoint(credential, client.base_url, client.default_headers, {**own_headers, **client.auth_headers})
+    return endpoint(
+        credential,
+        credential.base_url or os.environ.get("ANTHROPIC_BASE_URL") or BASE_URL,
+        own_headers={
+            **COMMON_HEADERS,
+            "Authorization": f"Bearer {credential.api_key}",
+            "anthropic-version": VERSION,
+        },
+        operators_headers=custom_headers("ANTHROPIC_CUSTOM_HEADERS"),
+    )

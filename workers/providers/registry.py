@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 from domain.routing import ANTHROPIC, ECHO, OPENAI, Kind
 from workers.providers.anthropic import anthropic_provider
 from workers.providers.echo import EchoProvider
+from workers.providers.http import Sessions
 from workers.providers.openai import openai_provider
 from workers.providers.provider import Provider
-from workers.providers.sdk import Sessions
 
 Adapters = Mapping[Kind, Callable[[Sessions], Provider]]
 

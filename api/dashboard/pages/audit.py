@@ -1,7 +1,5 @@
 """The audit page lists the log's events, exports them, and shows verifications with their progress."""
 
-from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
@@ -12,20 +10,19 @@ from litestar.response import Redirect, Stream, Template
 from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
-from api.dashboard.csv_files import CSV, csv_text
-from api.dashboard.forms import filters_of, form_of
+from api.dashboard.csv_files import CsvTable
+from api.dashboard.forms import filters_of, form_of, moment_of
 from api.dashboard.navigation import ADMINS, NavigationEntry
 from api.dashboard.project_choices import projects_to_choose
-from api.dashboard.rendering import download, download_in_pieces, page, see
+from api.dashboard.rendering import download_in_pieces, page, see
 from api.dashboard.viewer import Viewer
-from api.requests import HttpRequest, in_utc
+from api.requests import HttpRequest
 from api.services import Services
-from domain.errors import InvalidRequest
 from domain.events import EVENT_TYPES, INSTALLATION
 from infra.ids import new_id
 from infra.log_selection import Selection
 from infra.raw_events import RawEvent, selected_raw_events
-from projections.audit_runs import AuditKind, AuditRun, ask_run, newest_runs
+from projections.audit_runs import MAX_RUNS, AuditKind, AuditRun, ask_run, newest_runs
 
 NAVIGATION = NavigationEntry(path="/audit", label="Audit", roles=ADMINS)
 SHOWN = 50
@@ -43,7 +40,33 @@ VERDICT_KINDS = {
     "differs": "bad",
     "failed": "bad",
 }
-_CSV_HEADER = ("position", "at", "type", "stream", "version", "project", "data", "digest", "chain")
+_SAVED_EVENTS = CsvTable[RawEvent](
+    "events.csv",
+    {
+        "position": lambda one: one.position,
+        "at": lambda one: one.at,
+        "type": lambda one: one.type,
+        "stream": lambda one: one.stream,
+        "version": lambda one: one.version,
+        "project": lambda one: one.project_id,
+        "data": lambda one: one.data.decode(),
+        "digest": lambda one: one.digest.hex(),
+        "chain": lambda one: one.chain.hex() if one.chain is not None else None,
+    },
+)
+_SAVED_RUNS = CsvTable[AuditRun](
+    "verifications.csv",
+    {
+        "what": lambda one: one.kind,
+        "asked": lambda one: one.asked_at,
+        "started": lambda one: one.started_at,
+        "ended": lambda one: one.ended_at,
+        "events": lambda one: one.done,
+        "of": lambda one: one.total,
+        "result": lambda one: one.verdict,
+        "found": lambda one: "\n".join(one.lines),
+    },
+)
 Text = Annotated[str, Meta(max_length=256)]
 
 
@@ -102,8 +125,8 @@ async def save_audit(
     """The list as CSV, at most `MAX_SAVED` events."""
     viewer.require_role(*ADMINS)
     viewer.require_sign_in()
-    rows = map(_csv_row, await _matching_events(services, viewer, filters_of(request, AuditPage), MAX_SAVED))
-    return download(csv_text(_CSV_HEADER, rows), media_type=CSV, file_name="events.csv")
+    asked = filters_of(request, AuditPage)
+    return _SAVED_EVENTS.download(await _matching_events(services, viewer, asked, MAX_SAVED))
 
 
 @get(f"{NAVIGATION.path}/export")
@@ -129,6 +152,14 @@ async def show_runs(
     return page(request, "audit_runs.html", title="Verifications", runs=runs, verdict_kinds=VERDICT_KINDS)
 
 
+@get(f"{NAVIGATION.path}/verifications.csv")
+async def save_runs(viewer: NamedDependency[Viewer], services: NamedDependency[Services]) -> Response[bytes]:
+    """The verifications as CSV, all that are kept."""
+    viewer.require_role("operator")
+    viewer.require_sign_in()
+    return _SAVED_RUNS.download(await newest_runs(services.pool, MAX_RUNS))
+
+
 @post(f"{NAVIGATION.path}/verifications")
 async def request_verification(
     request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
@@ -139,7 +170,7 @@ async def request_verification(
     return see(NAVIGATION.path)
 
 
-HANDLERS = (show_audit, save_audit, export_audit, show_runs, request_verification)
+HANDLERS = (show_audit, save_audit, export_audit, show_runs, save_runs, request_verification)
 
 
 async def _matching_events(services: Services, viewer: Viewer, asked: AuditPage, limit: int) -> list[RawEvent]:
@@ -171,21 +202,9 @@ def _selection(viewer: Viewer, asked: AuditPage) -> Selection:
         project_id=viewer.scope(project_id=asked.project).project_id,
         stream=asked.stream,
         type=asked.type,
-        since=_time(asked.since, "since"),
-        until=_time(asked.until, "until"),
+        since=moment_of(asked.since, "since"),
+        until=moment_of(asked.until, "until"),
     )
-
-
-def _time(text: str | None, field: str) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidRequest(
-            f"`{field}` is {text!r}: it must be a time, such as 2026-11-26T06:05", field=field
-        ) from None
-    return in_utc(at if at.tzinfo is not None else at.replace(tzinfo=UTC), field)
 
 
 def _address(path: str, asked: AuditPage, **changed: Any) -> str:
@@ -196,17 +215,3 @@ def _address(path: str, asked: AuditPage, **changed: Any) -> str:
 
 def _pretty(data: bytes) -> str:
     return msgspec.json.format(data, indent=2).decode()
-
-
-def _csv_row(event: RawEvent) -> Sequence[Any]:
-    return (
-        event.position,
-        event.at,
-        event.type,
-        event.stream,
-        event.version,
-        event.project_id,
-        event.data.decode(),
-        event.digest.hex(),
-        event.chain.hex() if event.chain is not None else None,
-    )

@@ -1,6 +1,5 @@
 """Budgets and limits: how full every window is, what is in use now, who holds it, and what was refused."""
 
-from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -11,11 +10,11 @@ from litestar.response import Template
 from msgspec import Struct
 
 from api.dashboard.charts import Chart, ChartPoint
-from api.dashboard.csv_files import CSV, MAX_ROWS_AT_ONCE, csv_text
+from api.dashboard.csv_files import MAX_ROWS_AT_ONCE, CsvTable
 from api.dashboard.forms import filters_of
 from api.dashboard.lateness import lateness
 from api.dashboard.navigation import NavigationEntry
-from api.dashboard.rendering import download, page
+from api.dashboard.rendering import page
 from api.dashboard.report_filters import ReportFilters, choices, filtered_scope
 from api.dashboard.viewer import Viewer
 from api.requests import HttpRequest
@@ -44,42 +43,51 @@ REASONS = {
     "installation's daily": "the project's day under the installation's credentials",
 }
 """The windows as events name them."""
-_HOLDS_HEADER = (
-    "request",
-    "attempt",
-    "project",
-    "key",
-    "key name",
-    "model",
-    "provider",
-    "held USD",
-    "admitted",
-    "claimed",
+_SAVED_HOLDS = CsvTable[Hold](
+    "holds.csv",
+    {
+        "request": lambda one: one.request_id,
+        "attempt": lambda one: one.attempt,
+        "project": lambda one: one.project_id,
+        "key": lambda one: one.key_id,
+        "key name": lambda one: one.key_name,
+        "model": lambda one: one.model,
+        "provider": lambda one: one.provider,
+        "held USD": lambda one: one.held,
+        "admitted": lambda one: one.admitted_at,
+        "claimed": lambda one: "yes" if one.is_claimed else "no",
+    },
 )
-_LIMITS_HEADER = (
-    "key",
-    "name",
-    "project",
-    "requests in use",
-    "requests a minute",
-    "tokens in use",
-    "tokens a minute",
-    "requests in flight",
-    "requests at a time",
+_SAVED_LIMITS = CsvTable[KeyLimits](
+    "limits.csv",
+    {
+        "key": lambda one: one.key_id,
+        "name": lambda one: one.name,
+        "project": lambda one: one.project_id,
+        "requests in use": lambda one: _used(one.requests_per_minute),
+        "requests a minute": lambda one: _limit(one.requests_per_minute),
+        "tokens in use": lambda one: _used(one.tokens_per_minute),
+        "tokens a minute": lambda one: _limit(one.tokens_per_minute),
+        "requests in flight": lambda one: one.requests_in_flight,
+        "requests at a time": lambda one: _limit(one.in_flight),
+    },
 )
-_REFUSALS_HEADER = (
-    "day",
-    "project",
-    "key",
-    "key name",
-    "window",
-    "requests",
-    "last at",
-    "last request",
-    "limit USD",
-    "taken USD",
-    "held USD",
-    "asked USD",
+_SAVED_REFUSALS = CsvTable[Refused](
+    "refusals.csv",
+    {
+        "day": lambda one: one.day,
+        "project": lambda one: one.project_id,
+        "key": lambda one: one.key_id,
+        "key name": lambda one: one.key_name,
+        "window": lambda one: one.window,
+        "requests": lambda one: one.requests,
+        "last at": lambda one: one.last_at,
+        "last request": lambda one: one.last_request_id,
+        "limit USD": lambda one: one.limit,
+        "taken USD": lambda one: one.taken,
+        "held USD": lambda one: one.held,
+        "asked USD": lambda one: one.asked,
+    },
 )
 
 
@@ -136,7 +144,7 @@ async def save_holds(
     """The attempts in flight as CSV, at most `MAX_SAVED`."""
     scope = await filtered_scope(services, viewer, filters_of(request, ReportFilters))
     found = await holds(services.pool, scope, datetime.now(UTC), most=MAX_SAVED)
-    return _saved("holds.csv", _HOLDS_HEADER, map(_hold_row, found.holds))
+    return _SAVED_HOLDS.download(found.holds)
 
 
 @get(f"{NAVIGATION.path}/limits.csv")
@@ -145,8 +153,7 @@ async def save_limits(
 ) -> Response[bytes]:
     """The keys whose limits are in use as CSV."""
     scope = await filtered_scope(services, viewer, filters_of(request, ReportFilters))
-    found = await limits_in_use(services.pool, scope, datetime.now(UTC), most=MAX_SAVED)
-    return _saved("limits.csv", _LIMITS_HEADER, map(_limit_row, found))
+    return _SAVED_LIMITS.download(await limits_in_use(services.pool, scope, datetime.now(UTC), most=MAX_SAVED))
 
 
 @get(f"{NAVIGATION.path}/refusals.csv")
@@ -158,7 +165,7 @@ async def save_refusals(
     scope = await filtered_scope(services, viewer, asked)
     await wait_until_folded(services.pool, "refusals", project_id=scope.project_id)
     found = await refusal_report(services.pool, scope, asked.window(), most=MAX_SAVED)
-    return _saved("refusals.csv", _REFUSALS_HEADER, map(_refusal_row, found.last))
+    return _SAVED_REFUSALS.download(found.last)
 
 
 HANDLERS = (show_budgets, save_holds, save_limits, save_refusals)
@@ -186,53 +193,9 @@ def refusal_chart(report: RefusalReport, window: Window) -> Chart:
     )
 
 
-def _saved(name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Response[bytes]:
-    return download(csv_text(header, rows), media_type=CSV, file_name=name)
+def _used(use: Use | None) -> int | None:
+    return use.used if use is not None else None
 
 
-def _hold_row(one: Hold) -> Sequence[Any]:
-    return (
-        one.request_id,
-        one.attempt,
-        one.project_id,
-        one.key_id,
-        one.key_name,
-        one.model,
-        one.provider,
-        one.held,
-        one.admitted_at,
-        "yes" if one.is_claimed else "no",
-    )
-
-
-def _limit_row(one: KeyLimits) -> Sequence[Any]:
-    return (
-        one.key_id,
-        one.name,
-        one.project_id,
-        *_use(one.requests_per_minute),
-        *_use(one.tokens_per_minute),
-        one.requests_in_flight,
-        one.in_flight.limit if one.in_flight is not None else None,
-    )
-
-
-def _use(use: Use | None) -> tuple[int | None, int | None]:
-    return (None, None) if use is None else (use.used, use.limit)
-
-
-def _refusal_row(one: Refused) -> Sequence[Any]:
-    return (
-        one.day,
-        one.project_id,
-        one.key_id,
-        one.key_name,
-        one.window,
-        one.requests,
-        one.last_at,
-        one.last_request_id,
-        one.limit,
-        one.taken,
-        one.held,
-        one.asked,
-    )
+def _limit(use: Use | None) -> int | None:
+    return use.limit if use is not None else None

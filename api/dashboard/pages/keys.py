@@ -1,7 +1,8 @@
 """API keys: listing, issuing, changing and revoking them, with what each may spend and has spent."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 from litestar import Response, get, post
 from litestar.di import NamedDependency
@@ -9,40 +10,44 @@ from litestar.params import FromPath
 from litestar.response import Redirect, Template
 from msgspec import Meta, Struct
 
-from api.dashboard.csv_files import CSV, csv_text
-from api.dashboard.figures import plain_dollars
+from api.dashboard.amounts import dollars
+from api.dashboard.csv_files import CsvTable
 from api.dashboard.forms import filters_of, form_of, form_values, is_outdated, mark_of
 from api.dashboard.key_forms import KEY_FIELDS, NEW_KEY_FIELDS, change_of, values_of
 from api.dashboard.navigation import ADMINS, NavigationEntry
 from api.dashboard.project_choices import projects_to_choose
-from api.dashboard.rendering import download, page, see
+from api.dashboard.rendering import page, see
 from api.dashboard.viewer import Viewer
 from api.native.keys import KeyChangeBody, NewKeyBody, changed_key_settings, new_key_settings
 from api.requests import HttpRequest, id_in_path
 from api.services import Services
-from domain.budget import day_of
+from domain.budget import Period, day_of
 from domain.errors import Forbidden, InvalidRequest, NotFound
 from domain.events import KeySettings
 from projections import keys
-from projections.budgets import balances_of
+from projections.budgets import Balance, balances_of
 from projections.key_lists import MAX_LISTED, KeyFilter, KeyState, ListedKey, listed_keys
 from projections.keys import KeyRecord, ProjectRecord
 
 NAVIGATION = NavigationEntry(path="/keys", label="Keys")
 KEYS_OF_PAGE = 50
-_CSV_HEADER = (
-    "key",
-    "name",
-    "project",
-    "role",
-    "ends in",
-    "daily budget USD",
-    "monthly budget USD",
-    "spent today USD",
-    "spent this month USD",
-    "created",
-    "last used",
-    "revoked",
+_SavedKey: TypeAlias = tuple[ListedKey, Mapping[Period, Balance]]
+_SAVED = CsvTable[_SavedKey](
+    "keys.csv",
+    {
+        "key": lambda one: one[0].key_id,
+        "name": lambda one: one[0].settings.name,
+        "project": lambda one: one[0].project_id,
+        "role": lambda one: one[0].settings.role,
+        "ends in": lambda one: one[0].hint,
+        "daily budget USD": lambda one: dollars(one[0].settings.daily_budget_nano_usd),
+        "monthly budget USD": lambda one: dollars(one[0].settings.monthly_budget_nano_usd),
+        "spent today USD": lambda one: dollars(one[1]["day"].spent_nano_usd),
+        "spent this month USD": lambda one: dollars(one[1]["month"].spent_nano_usd),
+        "created": lambda one: one[0].created_at,
+        "last used": lambda one: one[0].last_used_at,
+        "revoked": lambda one: one[0].revoked_at,
+    },
 )
 
 
@@ -90,24 +95,7 @@ async def save_keys(
     """The list as CSV, at most `MAX_LISTED` keys."""
     found = await _listed(services, viewer, filters_of(request, KeysPage), limit=MAX_LISTED)
     balances = await balances_of(services.pool, "key", [one.key_id for one in found], day_of(datetime.now(UTC)))
-    rows = [
-        (
-            one.key_id,
-            one.settings.name,
-            one.project_id,
-            one.settings.role,
-            one.hint,
-            plain_dollars(one.settings.daily_budget_nano_usd),
-            plain_dollars(one.settings.monthly_budget_nano_usd),
-            plain_dollars(balances[one.key_id]["day"].spent_nano_usd),
-            plain_dollars(balances[one.key_id]["month"].spent_nano_usd),
-            one.created_at,
-            one.last_used_at,
-            one.revoked_at,
-        )
-        for one in found
-    ]
-    return download(csv_text(_CSV_HEADER, rows), media_type=CSV, file_name="keys.csv")
+    return _SAVED.download((one, balances[one.key_id]) for one in found)
 
 
 @get(f"{NAVIGATION.path}/new")

@@ -8,11 +8,11 @@ from litestar import Response, get
 from litestar.di import NamedDependency
 from litestar.response import Template
 
-from api.dashboard.csv_files import CSV, MAX_ROWS_AT_ONCE, csv_text
+from api.dashboard.csv_files import MAX_ROWS_AT_ONCE, CsvTable
 from api.dashboard.forms import filters_of
 from api.dashboard.lateness import lateness
 from api.dashboard.navigation import NavigationEntry
-from api.dashboard.rendering import download, page
+from api.dashboard.rendering import page
 from api.dashboard.report_filters import ReportFilters, choices, filtered_scope
 from api.dashboard.usage_charts import chart_over_time
 from api.dashboard.usage_metrics import METRICS
@@ -22,23 +22,43 @@ from api.requests import HttpRequest
 from api.services import Services
 from api.vendors.paths import HOME_PATH
 from projections.freshness import wait_until_folded
-from projections.reports.money import caps
+from projections.reports.alerts import Alert, ErrorCount, errors_by_code, last_alerts
+from projections.reports.money import Cap, caps
 from projections.reports.usage import usage_over_time
 
 NAVIGATION = NavigationEntry(path=HOME_PATH, label="Overview")
 _HOURLY_DAYS = 2
 _FOLDED = ("rollups", "budgets", "alerts")
-_CAPS_HEADER = (
-    "of",
-    "id",
-    "name",
-    "project",
-    "window",
-    "limit USD",
-    "spent USD",
-    "assumed USD",
-    "held USD",
-    "resets at",
+_SAVED_CAPS = CsvTable[Cap](
+    "caps.csv",
+    {
+        "of": lambda one: one.scope,
+        "id": lambda one: one.id,
+        "name": lambda one: one.name,
+        "project": lambda one: one.project_id,
+        "window": lambda one: one.window,
+        "limit USD": lambda one: one.limit,
+        "spent USD": lambda one: one.spent,
+        "assumed USD": lambda one: one.assumed,
+        "held USD": lambda one: one.held,
+        "resets at": lambda one: one.resets_at,
+    },
+)
+_SAVED_ERRORS = CsvTable[ErrorCount]("errors.csv", {"code": lambda one: one.code, "requests": lambda one: one.requests})
+_SAVED_ALERTS = CsvTable[Alert](
+    "alerts.csv",
+    {
+        "of": lambda one: one.scope,
+        "id": lambda one: one.id,
+        "project": lambda one: one.project_id,
+        "period": lambda one: one.period,
+        "starts on": lambda one: one.starts_on,
+        "reached percent": lambda one: one.threshold_percent,
+        "limit USD": lambda one: one.limit,
+        "taken USD": lambda one: one.taken,
+        "raised at": lambda one: one.raised_at,
+        "told": lambda one: one.told,
+    },
 )
 
 
@@ -57,14 +77,17 @@ async def show_overview(
         "late": await lateness(services.pool, scope, *_FOLDED),
         "asked": asked,
         "query": asked.query(),
-        "caps_csv": f"/caps.csv?{urlencode(asked.query())}",
+        "csv_query": urlencode(asked.query()),
     }
     if "hx-request" in request.headers:
         return page(request, "overview_live.html", title="Overview", **live)
     time = "hour" if window.days <= _HOURLY_DAYS else "day"
     lines = await usage_over_time(services.pool, scope, window, time)
     charts = [
-        chart_over_time(lines, METRICS[name], time, window, f"{METRICS[name].label} by {time}")
+        (
+            chart_over_time(lines, METRICS[name], time, window, f"{METRICS[name].label} by {time}"),
+            f"/usage.csv?{urlencode(asked.query() | {'metric': name, 'group': time})}",
+        )
         for name in ("cost", "requests", "latency")
     ]
     return page(
@@ -84,22 +107,30 @@ async def save_caps(
     """Every cap as CSV, at most `MAX_ROWS_AT_ONCE`."""
     scope = await filtered_scope(services, viewer, filters_of(request, ReportFilters))
     await wait_until_folded(services.pool, "budgets", project_id=scope.project_id)
-    rows = [
-        (
-            cap.scope,
-            cap.id,
-            cap.name,
-            cap.project_id,
-            cap.window,
-            cap.limit,
-            cap.spent,
-            cap.assumed,
-            cap.held,
-            cap.resets_at,
-        )
-        for cap in await caps(services.pool, scope, datetime.now(UTC), most=MAX_ROWS_AT_ONCE)
-    ]
-    return download(csv_text(_CAPS_HEADER, rows), media_type=CSV, file_name="caps.csv")
+    return _SAVED_CAPS.download(await caps(services.pool, scope, datetime.now(UTC), most=MAX_ROWS_AT_ONCE))
 
 
-HANDLERS = (show_overview, save_caps)
+@get("/errors.csv")
+async def save_errors(
+    request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
+) -> Response[bytes]:
+    """The errors of the range as CSV, those that the overview of the API has."""
+    asked = filters_of(request, ReportFilters)
+    scope = await filtered_scope(services, viewer, asked)
+    await wait_until_folded(services.pool, "rollups", project_id=scope.project_id)
+    return _SAVED_ERRORS.download(await errors_by_code(services.pool, scope, asked.window()))
+
+
+@get("/alerts.csv")
+async def save_alerts(
+    request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
+) -> Response[bytes]:
+    """The budget alerts since the range began as CSV, those that the overview of the API has."""
+    asked = filters_of(request, ReportFilters)
+    scope = await filtered_scope(services, viewer, asked)
+    await wait_until_folded(services.pool, "alerts", project_id=scope.project_id)
+    since, _ = asked.window().moments()
+    return _SAVED_ALERTS.download(await last_alerts(services.pool, scope, since))
+
+
+HANDLERS = (show_overview, save_caps, save_errors, save_alerts)

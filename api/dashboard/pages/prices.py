@@ -1,7 +1,7 @@
 """Prices by source, and where the sources differ; the operator sets one."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -10,10 +10,10 @@ from litestar.di import NamedDependency
 from litestar.response import Redirect, Template
 from msgspec import Meta, Struct
 
-from api.dashboard.csv_files import CSV, csv_text
+from api.dashboard.csv_files import CsvTable
 from api.dashboard.forms import FieldKinds, filters_of, form_of, form_values
 from api.dashboard.navigation import ADMINS
-from api.dashboard.rendering import download, page, see
+from api.dashboard.rendering import page, see
 from api.dashboard.viewer import Viewer
 from api.native.prices import NewPriceBody, per_1k, price_set
 from api.requests import HttpRequest
@@ -26,13 +26,6 @@ PATH = "/providers/prices"
 SOURCES = ("override", "specification", "library")
 MAX_SHOWN = 300
 _FIELDS = FieldKinds(moments=("from",))
-_CSV_HEADER = (
-    "provider",
-    "model",
-    "used",
-    *(f"{source} {kind} USD per 1K" for source in SOURCES for kind in ("input", "output")),
-    "differs",
-)
 
 
 class PricesPage(Struct, frozen=True, kw_only=True):
@@ -59,8 +52,7 @@ async def save_prices(
 ) -> Response[bytes]:
     """The same as CSV."""
     viewer.require_role(*ADMINS)
-    rows = map(_csv_row, _compared(services, filters_of(request, PricesPage)))
-    return download(csv_text(_CSV_HEADER, rows), media_type=CSV, file_name="prices.csv")
+    return _SAVED.download(_compared(services, filters_of(request, PricesPage)))
 
 
 @post(PATH)
@@ -130,12 +122,23 @@ def _shown(price: Price | None) -> dict[str, Any] | None:
     }
 
 
-def _csv_row(one: ComparedPrice) -> Sequence[Any]:
-    prices = [_shown(getattr(one, source)) for source in SOURCES]
-    return (
-        one.provider,
-        one.name,
-        one.used.source if one.used is not None else None,
-        *(value for price in prices for value in ((price["input"], price["output"]) if price else (None, None))),
-        "yes" if one.differs else "no",
-    )
+def _price(source: str, kind: str, one: ComparedPrice) -> Any:
+    """The price of a source for a kind of tokens; None: it has none."""
+    price = _shown(getattr(one, source))
+    return price[kind] if price is not None else None
+
+
+_SAVED = CsvTable[ComparedPrice](
+    "prices.csv",
+    {
+        "provider": lambda one: one.provider,
+        "model": lambda one: one.name,
+        "used": lambda one: one.used.source if one.used is not None else None,
+        **{
+            f"{source} {kind} USD per 1K": partial(_price, source, kind)
+            for source in SOURCES
+            for kind in ("input", "output")
+        },
+        "differs": lambda one: "yes" if one.differs else "no",
+    },
+)

@@ -1,7 +1,7 @@
 """Projects: all of them for the operator, its own for an admin; creating and changing one."""
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 from litestar import Response, get, post
 from litestar.di import NamedDependency
@@ -9,11 +9,12 @@ from litestar.params import FromPath
 from litestar.response import Redirect, Template
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from api.dashboard.csv_files import CSV, MAX_ROWS_AT_ONCE, csv_text
+from api.dashboard.amounts import dollars
+from api.dashboard.csv_files import MAX_ROWS_AT_ONCE, CsvTable
 from api.dashboard.figures import plain_dollars
 from api.dashboard.forms import FieldKinds, filters_of, form_of, form_values, is_outdated, mark_of
 from api.dashboard.navigation import ADMINS, NavigationEntry
-from api.dashboard.rendering import download, page, see
+from api.dashboard.rendering import page, see
 from api.dashboard.viewer import Viewer
 from api.native.projects import (
     NewProjectBody,
@@ -35,7 +36,18 @@ NAVIGATION = NavigationEntry(path="/projects", label="Projects", roles=ADMINS)
 PROJECTS_OF_PAGE = 50
 MAX_SAVED = MAX_ROWS_AT_ONCE
 _FIELDS = FieldKinds(nullable=("dailyBudget", "monthlyBudget", "alertUrl", "installationDailyBudget"))
-_CSV_HEADER = ("project", "name", "created", "daily budget USD", "monthly budget USD", "spent this month USD")
+_Listed: TypeAlias = tuple[ProjectRecord, dict[Period, Balance]]
+_SAVED = CsvTable[_Listed](
+    "projects.csv",
+    {
+        "project": lambda one: one[0].project_id,
+        "name": lambda one: one[0].name,
+        "created": lambda one: one[0].created_at,
+        "daily budget USD": lambda one: dollars(one[0].daily_budget_nano_usd),
+        "monthly budget USD": lambda one: dollars(one[0].monthly_budget_nano_usd),
+        "spent this month USD": lambda one: dollars(one[1]["month"].spent_nano_usd),
+    },
+)
 
 
 class ProjectForm(OperatorsProjectChangeBody, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
@@ -71,18 +83,7 @@ async def save_projects(
 ) -> Response[bytes]:
     """The list as CSV, at most `MAX_SAVED` projects."""
     viewer.require_role("operator")
-    rows = [
-        (
-            project.project_id,
-            project.name,
-            project.created_at,
-            plain_dollars(project.daily_budget_nano_usd),
-            plain_dollars(project.monthly_budget_nano_usd),
-            plain_dollars(balances["month"].spent_nano_usd),
-        )
-        for project, balances in await _listed(services, filters_of(request, ProjectsPage), limit=MAX_SAVED)
-    ]
-    return download(csv_text(_CSV_HEADER, rows), media_type=CSV, file_name="projects.csv")
+    return _SAVED.download(await _listed(services, filters_of(request, ProjectsPage), limit=MAX_SAVED))
 
 
 @post(NAVIGATION.path, opt={"open_view": True})
@@ -207,9 +208,7 @@ async def _list_page(
     )
 
 
-async def _listed(
-    services: Services, asked: ProjectsPage, *, limit: int
-) -> list[tuple[ProjectRecord, dict[Period, Balance]]]:
+async def _listed(services: Services, asked: ProjectsPage, *, limit: int) -> list[_Listed]:
     """Projects with their balances, newest first."""
     projects = await keys.projects(services.pool, search=asked.search, before=asked.before, limit=limit)
     balances = await balances_of(

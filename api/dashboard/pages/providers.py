@@ -4,7 +4,8 @@ An admin sees its project's own, and of the installation's the names that its re
 last four characters.
 """
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Literal
 from urllib.parse import quote
 
 from litestar import Response, get, post
@@ -13,21 +14,21 @@ from litestar.params import FromPath
 from litestar.response import Redirect, Template
 from msgspec import UNSET, Struct
 
-from api.dashboard.csv_files import CSV, csv_text
-from api.dashboard.forms import FieldKinds, filters_of, form_of, form_values
+from api.dashboard.csv_files import CsvTable
+from api.dashboard.forms import FieldKinds, filters_of, form_of, form_values, is_outdated, mark_of
 from api.dashboard.navigation import ADMINS, NavigationEntry
-from api.dashboard.provider_owners import owner_choices, requested_owner, visible_owner
-from api.dashboard.rendering import download, page, see
+from api.dashboard.pages.provider_health import away_for
+from api.dashboard.provider_owners import ProvidersPage, owner_choices, requested_owner, visible_owner
+from api.dashboard.rendering import page, see
 from api.dashboard.viewer import Viewer
 from api.native.credentials import CredentialChangeBody, NewCredentialBody
-from api.native.provider_health import ProviderHealthOut, health_out
 from api.native.providers import NewProviderBody, ProviderChangeBody
 from api.requests import HttpRequest, id_in_path
 from api.services import Services
 from domain.errors import InvalidRequest, NotFound
 from domain.events import INSTALLATION
-from domain.routing import BUILT_IN, KEYLESS_KINDS
-from infra.provider_keys import credentials_by_provider
+from domain.routing import BUILT_IN, KEYLESS_KINDS, NamedProvider
+from infra.provider_keys import StoredCredential, credentials_by_provider
 from projections.providers import ProviderRecord
 
 NAVIGATION = NavigationEntry(path="/providers", label="Providers", roles=ADMINS)
@@ -35,27 +36,45 @@ WITH_A_KEY = tuple(sorted(set(BUILT_IN) - KEYLESS_KINDS))
 """The built-in providers that are called with a credential."""
 _NEW_FIELDS = FieldKinds(lists=("models",), besides=("owner",))
 _FIELDS = FieldKinds(lists=("models",), nullable=("models",))
-_HEALTH_HEADER = (
-    "provider",
-    "model",
-    "whose",
-    "credential",
-    "state",
-    "reason",
-    "since",
-    "calls",
-    "failures",
-    "p50 ms",
-    "p95 ms",
-    "last error",
-    "last error at",
+
+
+class _SavedProvider(Struct, frozen=True):
+    """A provider of the list as a file: one by configuration, or a built-in one."""
+
+    name: str
+    credentials: Sequence[StoredCredential]
+    record: ProviderRecord | None = None
+    """None: it is built in."""
+
+    @property
+    def provider(self) -> NamedProvider | None:
+        return self.record.provider if self.record is not None else None
+
+
+_SAVED = CsvTable[_SavedProvider](
+    "providers.csv",
+    {
+        "provider": lambda one: one.name,
+        "speaks": lambda one: one.provider.kind if one.provider is not None else one.name,
+        "address": lambda one: one.provider.base_url if one.provider is not None else None,
+        "credentials": lambda one: ", ".join(f"{key.name} …{key.hint}" for key in one.credentials),
+        "models": lambda one: _models_in_words(one.provider),
+        "built-in names too": lambda one: "yes" if one.provider is not None and one.provider.replaces_builtin else "no",
+        "set": lambda one: one.record.configured_at if one.record is not None else None,
+    },
 )
-
-
-class ProvidersPage(Struct, frozen=True, kw_only=True):
-    """Whose providers: a project's id or `installation`. The operator's filter."""
-
-    owner: str | None = None
+_SAVED_SHARED = CsvTable[ProviderRecord](
+    "shared-providers.csv",
+    {
+        "provider": lambda one: one.provider.name,
+        "speaks": lambda one: one.provider.kind,
+        "models": lambda one: _models_in_words(one.provider),
+    },
+)
+_SAVED_CREDENTIALS = CsvTable[StoredCredential](
+    "credentials.csv",
+    {"name": lambda one: one.name, "ends in": lambda one: one.hint, "weight": lambda one: one.weight},
+)
 
 
 @get(NAVIGATION.path)
@@ -67,47 +86,29 @@ async def show_providers(
     return await _list(request, services, viewer, owner, {}, None)
 
 
-@get(f"{NAVIGATION.path}/health")
-async def show_health(
+@get(f"{NAVIGATION.path}.csv")
+async def save_providers(
     request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
-) -> Template:
-    """Show how providers answer: a page of its own, and a piece of the other. It waits for what the workers tell."""
+) -> Response[bytes]:
+    """The list as CSV."""
     owner = await requested_owner(services, viewer, filters_of(request, ProvidersPage).owner)
-    return page(
-        request,
-        "provider_health.html",
-        title="How providers answer",
-        owner=owner,
-        health=await _health(services, viewer, owner),
-        away=_away(services, viewer, owner),
+    credentials = await credentials_by_provider(services.pool, owner)
+    configured = await services.provider_settings.list_all(owner)
+    return _SAVED.download(
+        [
+            *(_SavedProvider(one.provider.name, credentials.get(one.provider.name, []), one) for one in configured),
+            *(_SavedProvider(name, credentials.get(name, [])) for name in WITH_A_KEY),
+        ]
     )
 
 
-@get(f"{NAVIGATION.path}/health.csv")
-async def save_health(
+@get(f"{NAVIGATION.path}/shared.csv")
+async def save_shared(
     request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
 ) -> Response[bytes]:
-    """The same as CSV."""
+    """The installation's providers that a project's requests may name, as CSV, without their addresses."""
     owner = await requested_owner(services, viewer, filters_of(request, ProvidersPage).owner)
-    rows = [
-        (
-            one.provider,
-            one.model,
-            one.project_id or one.scope,
-            one.credential,
-            one.state,
-            one.reason,
-            one.since,
-            one.calls,
-            one.failures,
-            one.latency_ms.p50,
-            one.latency_ms.p95,
-            one.last_errors[0].code if one.last_errors else None,
-            one.last_errors[0].at if one.last_errors else None,
-        )
-        for one in await _health(services, viewer, owner)
-    ]
-    return download(csv_text(_HEALTH_HEADER, rows), media_type=CSV, file_name="providers.csv")
+    return _SAVED_SHARED.download(await _shared(services, owner))
 
 
 @post(NAVIGATION.path)
@@ -134,7 +135,20 @@ async def show_provider(
     services: NamedDependency[Services],
 ) -> Template:
     """Show a provider, with its credentials."""
-    return await _one(request, services, viewer, await visible_owner(services, viewer, owner), provider, {}, None)
+    return await _one(request, services, viewer, await visible_owner(services, viewer, owner), provider)
+
+
+@get(f"{NAVIGATION.path}/{{owner:str}}/{{provider:str}}/credentials.csv")
+async def save_credentials(
+    owner: FromPath[str],
+    provider: FromPath[str],
+    viewer: NamedDependency[Viewer],
+    services: NamedDependency[Services],
+) -> Response[bytes]:
+    """The credentials of a provider as CSV."""
+    owner = await visible_owner(services, viewer, owner)
+    await _configured(services, owner, provider)
+    return _SAVED_CREDENTIALS.download(await _credentials(services, owner, provider))
 
 
 @post(f"{NAVIGATION.path}/{{owner:str}}/{{provider:str}}")
@@ -147,6 +161,8 @@ async def change_provider(
 ) -> Template | Redirect:
     """Change a provider's address, key or list of models."""
     owner = await visible_owner(services, viewer, owner)
+    if is_outdated(await form_values(request), _shown(await _configured(services, owner, provider))):
+        return await _one(request, services, viewer, owner, provider, was_changed="provider")
     try:
         body = await form_of(request, ProviderChangeBody, _FIELDS)
         await services.provider_settings.change(
@@ -158,19 +174,23 @@ async def change_provider(
             replaces_builtin=body.replaces_builtin,
         )
     except InvalidRequest as error:
-        return await _one(request, services, viewer, owner, provider, await form_values(request), error)
+        values = await form_values(request)
+        return await _one(request, services, viewer, owner, provider, values=values, error=error)
     return see(address_of(owner, provider), {"saved": "yes"})
 
 
 @post(f"{NAVIGATION.path}/{{owner:str}}/{{provider:str}}/remove")
 async def remove_provider(
+    request: HttpRequest,
     owner: FromPath[str],
     provider: FromPath[str],
     viewer: NamedDependency[Viewer],
     services: NamedDependency[Services],
-) -> Redirect:
+) -> Template | Redirect:
     """Remove a provider. Its costs stay in the log."""
     owner = await visible_owner(services, viewer, owner)
+    if is_outdated(await form_values(request), _shown(await _configured(services, owner, provider))):
+        return await _one(request, services, viewer, owner, provider, was_changed="provider")
     await services.provider_settings.remove(owner, id_in_path(provider))
     return see(NAVIGATION.path, {"owner": owner})
 
@@ -189,7 +209,7 @@ async def add_credential(
         body = await form_of(request, NewCredentialBody)
         await services.credential_admin.add(owner, id_in_path(provider), body.name, body.api_key, body.weight)
     except InvalidRequest as error:
-        return await _one(request, services, viewer, owner, provider, {}, error)
+        return await _one(request, services, viewer, owner, provider, error=error)
     return see(address_of(owner, provider), {"saved": "yes"})
 
 
@@ -204,6 +224,8 @@ async def change_credential(
 ) -> Template | Redirect:
     """Change a credential's weight, or replace its key."""
     owner = await visible_owner(services, viewer, owner)
+    if await _is_credential_outdated(request, services, owner, provider, name):
+        return await _one(request, services, viewer, owner, provider, was_changed="credential")
     try:
         body = await form_of(request, CredentialChangeBody)
         await services.credential_admin.change(
@@ -214,7 +236,7 @@ async def change_credential(
             weight=body.weight if body.weight is not UNSET else None,
         )
     except InvalidRequest as error:
-        return await _one(request, services, viewer, owner, provider, {}, error)
+        return await _one(request, services, viewer, owner, provider, error=error)
     return see(address_of(owner, provider), {"saved": "yes"})
 
 
@@ -229,19 +251,22 @@ async def remove_credential(
 ) -> Template | Redirect:
     """Remove a further credential."""
     owner = await visible_owner(services, viewer, owner)
+    if await _is_credential_outdated(request, services, owner, provider, name):
+        return await _one(request, services, viewer, owner, provider, was_changed="credential")
     try:
         await services.credential_admin.remove(owner, id_in_path(provider), id_in_path(name))
     except InvalidRequest as error:
-        return await _one(request, services, viewer, owner, provider, {}, error)
+        return await _one(request, services, viewer, owner, provider, error=error)
     return see(address_of(owner, provider), {"saved": "yes"})
 
 
 HANDLERS = (
     show_providers,
-    show_health,
-    save_health,
+    save_providers,
+    save_shared,
     add_provider,
     show_provider,
+    save_credentials,
     change_provider,
     remove_provider,
     add_credential,
@@ -255,24 +280,6 @@ def address_of(owner: str, provider: str) -> str:
     return f"{NAVIGATION.path}/{quote(owner, safe='')}/{quote(provider, safe='')}"
 
 
-async def _health(services: Services, viewer: Viewer, owner: str) -> list[ProviderHealthOut]:
-    """What the workers tell of the owner's circuits: of all of them, if the operator asks for the installation's."""
-    everybodys = viewer.role == "operator" and owner == INSTALLATION
-    return [health_out(one) for one in await services.provider_health.of(None if everybodys else owner)]
-
-
-def _away(services: Services, viewer: Viewer, owner: str) -> tuple[str, ...]:
-    """The targets of the owner and of the installation that are not called at the moment. Which models others ask for
-    under the installation's credentials is told to the operator alone.
-    """
-    health = services.provider_health
-    own = health.open_circuits(owner)
-    if owner == INSTALLATION:
-        return own
-    shared = health.open_circuits() if viewer.role == "operator" else health.open_providers()
-    return (*own, *shared)
-
-
 async def _list(
     request: HttpRequest,
     services: Services,
@@ -281,7 +288,6 @@ async def _list(
     values: dict[str, str],
     error: InvalidRequest | None,
 ) -> Template:
-    shared = [] if owner == INSTALLATION else await services.provider_settings.list_all(INSTALLATION)
     return page(
         request,
         "providers.html",
@@ -290,10 +296,10 @@ async def _list(
         owner=owner,
         owners=await owner_choices(services, viewer, owner),
         providers=await services.provider_settings.list_all(owner),
-        shared=shared,
+        shared=await _shared(services, owner),
         credentials=await credentials_by_provider(services.pool, owner),
         built_in=WITH_A_KEY,
-        away=_away(services, viewer, owner),
+        away=away_for(services, viewer, owner),
         address_of=address_of,
         may_change=viewer.may_change,
         values=values,
@@ -307,21 +313,30 @@ async def _one(
     viewer: Viewer,
     owner: str,
     provider: str,
-    values: dict[str, str],
-    error: InvalidRequest | None,
+    *,
+    values: Mapping[str, str] | None = None,
+    error: InvalidRequest | None = None,
+    was_changed: Literal["provider", "credential"] | None = None,
 ) -> Template:
-    """The page of a provider. Raises NotFound: the owner has none of this name."""
+    """The page of a provider. `was_changed`: what another form has changed, so that this one's is not saved.
+
+    Raises:
+        NotFound: the owner has none of this name.
+
+    """
     record = await _configured(services, owner, provider)
     return page(
         request,
         "provider.html",
         title=provider,
-        status=200 if error is None else 400,
+        status=409 if was_changed else 200 if error is None else 400,
+        was_changed=was_changed,
+        seen=mark_of(_shown(record)),
         owner=owner,
         provider=provider,
         record=record,
-        credentials=(await credentials_by_provider(services.pool, owner)).get(provider, []),
-        values={**_values(record), **values},
+        credentials=[(one, mark_of(_credential_shown(one))) for one in await _credentials(services, owner, provider)],
+        values={**_values(record), **(values or {})},
         address=address_of(owner, provider),
         may_change=viewer.may_change,
         saved="saved" in request.query_params,
@@ -343,7 +358,38 @@ async def _configured(services: Services, owner: str, provider: str) -> Provider
     return None
 
 
-def _values(record: ProviderRecord | None) -> dict[str, Any]:
+async def _shared(services: Services, owner: str) -> list[ProviderRecord]:
+    """The installation's providers that an owner's requests may name beside its own."""
+    return [] if owner == INSTALLATION else await services.provider_settings.list_all(INSTALLATION)
+
+
+async def _credentials(services: Services, owner: str, provider: str) -> list[StoredCredential]:
+    return (await credentials_by_provider(services.pool, owner)).get(provider, [])
+
+
+async def _is_credential_outdated(
+    request: HttpRequest, services: Services, owner: str, provider: str, name: str
+) -> bool:
+    """Return True if a credential has changed since its form was loaded; False also if there is none of this name."""
+    found = (one for one in await _credentials(services, owner, provider) if one.name == name)
+    now = next(found, None)
+    return now is not None and is_outdated(await form_values(request), _credential_shown(now))
+
+
+def _shown(record: ProviderRecord | None) -> dict[str, str]:
+    """What the page shows of a provider, for the mark of its forms."""
+    return {**_values(record), "set": record.configured_at.isoformat() if record is not None else ""}
+
+
+def _credential_shown(credential: StoredCredential) -> dict[str, str]:
+    return {"name": credential.name, "hint": credential.hint, "weight": str(credential.weight)}
+
+
+def _models_in_words(provider: NamedProvider | None) -> str:
+    return "any" if provider is None or provider.models is None else ", ".join(provider.models)
+
+
+def _values(record: ProviderRecord | None) -> dict[str, str]:
     """The fields of the form as they are now."""
     if record is None:
         return {}

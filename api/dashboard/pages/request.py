@@ -1,28 +1,87 @@
 """One request: the way it went, its charge line by line, and its events."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from decimal import Decimal
 from typing import Any
 
 import msgspec
-from litestar import get
+from litestar import Response, get
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 from litestar.response import Template
 from msgspec import Struct
 
+from api.dashboard.csv_files import CsvTable
 from api.dashboard.rendering import page
 from api.dashboard.viewer import Viewer
 from api.requests import HttpRequest
 from api.services import Services
 from api.stored_answers import request_with_events, stored_answer
 from domain.events import RequestRejected, StoredEvent
-from projections.reports.charges import charges_of
+from domain.failover import TargetFate
+from projections.reports.charges import Charge, ChargeLine, charges_of
 from projections.reports.labels import labels_of
 from projections.reports.requests import RequestView
-from projections.request_attempts import attempts_of, targets_of
+from projections.request_attempts import AttemptView, attempts_of, targets_of
 
+PATH = "/requests/{request_id:str}"
 MAX_SHOWN_ANSWER_BYTES = 64 * 1024
+_SAVED_PLAN = CsvTable[TargetFate](
+    "plan.csv",
+    {
+        "target": lambda one: one.model,
+        "provider": lambda one: one.provider,
+        "became": lambda one: one.outcome,
+        "why": lambda one: one.reason,
+        "message": lambda one: one.message,
+    },
+)
+_SAVED_ATTEMPTS = CsvTable[AttemptView](
+    "attempts.csv",
+    {
+        "attempt": lambda one: one.attempt,
+        "model": lambda one: one.upstream_model,
+        "provider": lambda one: one.provider,
+        "credential": lambda one: one.credential,
+        "outcome": lambda one: one.outcome,
+        "ended": lambda one: one.ended_at,
+        "took ms": lambda one: one.took_ms,
+        "first token ms": lambda one: one.first_token_ms,
+        "held USD": lambda one: one.hold,
+        "cost USD": lambda one: one.cost,
+        "assumed USD": lambda one: one.assumed_cost,
+        "error": lambda one: one.error_code,
+        "HTTP status": lambda one: one.status,
+        "message": lambda one: one.error_message,
+    },
+)
+_UNITS = {"token": "a million tokens", "use": "one use"}
+
+
+class _ChargeRow(Struct, frozen=True, kw_only=True):
+    """A line of a charge as a file, or what makes it the cost."""
+
+    charge: Charge
+    what: str
+    amount: Decimal | None
+    line: ChargeLine | None = None
+
+
+_SAVED_CHARGES = CsvTable[_ChargeRow](
+    "charges.csv",
+    {
+        "event": lambda one: one.charge.position,
+        "attempt": lambda one: one.charge.attempt,
+        "what": lambda one: one.what,
+        "model": lambda one: (one.line.model if one.line is not None else None) or one.charge.model,
+        "count": lambda one: one.line.count if one.line is not None else None,
+        "price USD": lambda one: one.line.price if one.line is not None else None,
+        "of": lambda one: _UNITS[one.line.unit] if one.line is not None else None,
+        "source": lambda one: one.line.source if one.line is not None else None,
+        "amount USD": lambda one: one.amount,
+    },
+)
 
 
 class Answer(Struct, frozen=True, kw_only=True):
@@ -33,7 +92,7 @@ class Answer(Struct, frozen=True, kw_only=True):
     is_cut: bool
 
 
-@get("/requests/{request_id:str}")
+@get(PATH)
 async def show_request(
     request: HttpRequest,
     request_id: FromPath[str],
@@ -58,7 +117,41 @@ async def show_request(
     )
 
 
-HANDLERS = (show_request,)
+@get(f"{PATH}/plan.csv")
+async def save_plan(
+    request_id: FromPath[str], viewer: NamedDependency[Viewer], services: NamedDependency[Services]
+) -> Response[bytes]:
+    """Its plan, and what became of each target, as CSV."""
+    _, events = await request_with_events(services, viewer.scope(), request_id)
+    return _SAVED_PLAN.download(targets_of(events))
+
+
+@get(f"{PATH}/attempts.csv")
+async def save_attempts(
+    request_id: FromPath[str], viewer: NamedDependency[Viewer], services: NamedDependency[Services]
+) -> Response[bytes]:
+    """Its attempts as CSV."""
+    _, events = await request_with_events(services, viewer.scope(), request_id)
+    return _SAVED_ATTEMPTS.download(attempts_of(events))
+
+
+@get(f"{PATH}/charges.csv")
+async def save_charges(
+    request_id: FromPath[str], viewer: NamedDependency[Viewer], services: NamedDependency[Services]
+) -> Response[bytes]:
+    """All its charges as CSV: the lines of each, then their rounding, then the cost."""
+    _, events = await request_with_events(services, viewer.scope(), request_id)
+    return _SAVED_CHARGES.download(row for charge in charges_of(events) for row in _charge_rows(charge))
+
+
+HANDLERS = (show_request, save_plan, save_attempts, save_charges)
+
+
+def _charge_rows(charge: Charge) -> Iterator[_ChargeRow]:
+    for line in charge.lines:
+        yield _ChargeRow(charge=charge, what=line.what.replace("_", " "), amount=line.amount, line=line)
+    yield _ChargeRow(charge=charge, what="rounding", amount=charge.rounding)
+    yield _ChargeRow(charge=charge, what="cost", amount=charge.cost)
 
 
 async def _answer(

@@ -6,15 +6,25 @@ from litestar.response import Redirect, Template
 from msgspec import Struct
 
 from api.dashboard.access import session_cookie, sign_ins_of
-from api.dashboard.csv_files import CSV, csv_text
+from api.dashboard.csv_files import CsvTable
 from api.dashboard.errors import SIGN_IN_PATH
 from api.dashboard.forms import form_of
-from api.dashboard.rendering import download, page, see
+from api.dashboard.rendering import page, see
 from api.dashboard.viewer import Viewer
 from api.requests import HttpRequest
 from domain.errors import NotFound
+from infra.dashboard_sessions import SessionRecord
 
 SESSIONS_PATH = "/sessions"
+_SAVED = CsvTable[SessionRecord](
+    "sessions.csv",
+    {
+        "key": lambda one: one.key_id or "operator",
+        "browser": lambda one: one.client,
+        "since": lambda one: one.opened_at,
+        "until": lambda one: one.expires_at,
+    },
+)
 
 
 class EndedSession(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -33,11 +43,7 @@ async def show_sessions(request: HttpRequest, viewer: NamedDependency[Viewer]) -
 @get(f"{SESSIONS_PATH}.csv")
 async def save_sessions(request: HttpRequest, viewer: NamedDependency[Viewer]) -> Response[bytes]:
     """The list as CSV."""
-    rows = [
-        (one.key_id or "operator", one.client, one.opened_at, one.expires_at)
-        for one in await sign_ins_of(request).list_open(viewer)
-    ]
-    return download(csv_text(("key", "browser", "since", "until"), rows), media_type=CSV, file_name="sessions.csv")
+    return _SAVED.download(await sign_ins_of(request).list_open(viewer))
 
 
 @post(f"{SESSIONS_PATH}/end")

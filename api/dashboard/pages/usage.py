@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -9,12 +10,14 @@ from litestar import Response, get
 from litestar.di import NamedDependency
 from litestar.response import Template
 from msgspec import Struct
+from msgspec.structs import replace
 
+from api.dashboard.amounts import dollars
 from api.dashboard.charts import Chart
-from api.dashboard.csv_files import CSV, csv_text
+from api.dashboard.csv_files import CsvTable
 from api.dashboard.forms import filters_of
 from api.dashboard.navigation import NavigationEntry
-from api.dashboard.rendering import download, page
+from api.dashboard.rendering import page
 from api.dashboard.report_filters import ReportFilters, Text, choices, filtered_scope
 from api.dashboard.usage_charts import MAX_SERIES, chart_by_group, chart_over_time, shown_value
 from api.dashboard.usage_metrics import DEFAULT_METRIC, METRICS, Column
@@ -23,10 +26,11 @@ from api.requests import HttpRequest
 from api.services import Services
 from domain.budget import day_of
 from domain.errors import InvalidRequest
-from domain.money import to_usd
+from domain.money import NanoUsd
 from infra.database import Pool
 from infra.snapshot import snapshot
 from projections.freshness import wait_until_folded
+from projections.reports.figures import Figures
 from projections.reports.labels import metadata_names
 from projections.reports.scope import Window
 from projections.reports.sources import ORIGINS, is_group, source_of
@@ -37,7 +41,11 @@ NAVIGATION = NavigationEntry(path="/usage", label="Usage")
 MAX_SHOWN = 100
 _GROUPS = ("model", "provider", "operation", "key", "day", "hour", *ORIGINS)
 _TIMES = ("day", "hour")
+_FILTERS = {"model": "served"} | {name: name for name in ("provider", "operation", "key", "project", "session")}
+"""Groups with the filters that the list of requests has for them."""
 _FOLDED = ("usage", "rollups", "attributes")
+_CSV_UNITS = {"usd": "USD", "ms": "ms"}
+"""What stands behind the name of a column; the others have no unit."""
 
 
 class UsagePage(ReportFilters, frozen=True, kw_only=True, rename={"first": "from", "last": "to"}):
@@ -50,6 +58,10 @@ class UsagePage(ReportFilters, frozen=True, kw_only=True, rename={"first": "from
     def groups(self) -> tuple[str, ...]:
         """The groups, one or two."""
         return (self.group, self.then) if self.then and self.then != self.group else (self.group,)
+
+    def has_time(self) -> bool:
+        """True if one of the groups is a time."""
+        return any(group in _TIMES for group in self.groups())
 
 
 class Row(Struct, frozen=True, kw_only=True):
@@ -97,7 +109,8 @@ async def show_usage(
         totals=tuple(column.value(report.totals) for column in columns),
         before=columns[0].value(report.previous_totals),
         chart=chart,
-        csv=f"{NAVIGATION.path}.csv?{urlencode(asked.query())}",
+        csv=_csv_address(asked),
+        chart_csv=_csv_address(asked if asked.has_time() else replace(asked, group="day", then=None)),
         caption=f"{METRICS[asked.metric].label} by {' and '.join(asked.groups())}",
         has_no_durations=source.durations is None,
         ends_today=window.last == day_of(datetime.now(UTC)),
@@ -113,17 +126,7 @@ async def save_usage(
     asked, scope, window = await _asked(request, viewer, services)
     async with snapshot(services.pool) as pool:
         report = await usage_report(pool, scope, window, asked.groups())
-    columns = METRICS[asked.metric].columns
-    header = [*asked.groups(), *(_csv_name(column) for column in columns), f"{_csv_name(columns[0])} before"]
-    rows = [
-        (
-            *(_csv_group(value) for value in line.group.values()),
-            *(_csv_value(column, column.value(line)) for column in columns),
-            _csv_value(columns[0], columns[0].value(line.previous)) if line.previous is not None else None,
-        )
-        for line in report.lines
-    ]
-    return download(csv_text(header, rows), media_type=CSV, file_name="usage.csv")
+    return _saved(asked).download(report.lines)
 
 
 HANDLERS = (show_usage, save_usage)
@@ -170,6 +173,10 @@ def _row(line: UsageLine, asked: UsagePage, window: Window, columns: Sequence[Co
     )
 
 
+def _csv_address(asked: UsagePage) -> str:
+    return f"{NAVIGATION.path}.csv?{urlencode(asked.query())}"
+
+
 def _requests_query(line: UsageLine, asked: UsagePage, window: Window) -> str | None:
     """The address of the requests of a line, if the list has filters for its groups."""
     query: dict[str, str] = {name: value for name, value in asked.query().items() if name in ("project", "key")}
@@ -178,8 +185,8 @@ def _requests_query(line: UsageLine, asked: UsagePage, window: Window) -> str | 
             return None
         if group.startswith("metadata."):
             query["metadata"] = f"{group.removeprefix('metadata.')}={_csv_group(value)}"
-        elif group in ("model", "provider", "operation", "key", "project", "session"):
-            query[group] = value
+        elif group in _FILTERS:
+            query[_FILTERS[group]] = value
         elif group == "day":
             query |= {"from": value, "to": value}
         else:
@@ -189,14 +196,31 @@ def _requests_query(line: UsageLine, asked: UsagePage, window: Window) -> str | 
     return urlencode(query)
 
 
-def _csv_name(column: Column) -> str:
-    return (
-        f"{column.label} USD" if column.unit == "usd" else f"{column.label} ms" if column.unit == "ms" else column.label
+def _saved(asked: UsagePage) -> CsvTable[UsageLine]:
+    """The file of a metric by groups."""
+    columns = METRICS[asked.metric].columns
+    first = columns[0]
+    return CsvTable(
+        "usage.csv",
+        {
+            **{group: partial(_csv_group_of, group) for group in asked.groups()},
+            **{_csv_name(column): partial(_csv_value, column) for column in columns},
+            f"{_csv_name(first)} before": lambda line: _csv_value(first, line.previous),
+        },
     )
 
 
-def _csv_value(column: Column, value: Any) -> Any:
-    return to_usd(value) if column.unit == "usd" and value is not None else value
+def _csv_name(column: Column) -> str:
+    return f"{column.label} {_CSV_UNITS[column.unit]}" if column.unit in _CSV_UNITS else column.label
+
+
+def _csv_value(column: Column, figures: Figures | None) -> Any:
+    value = column.value(figures) if figures is not None else None
+    return dollars(NanoUsd(value)) if column.unit == "usd" and isinstance(value, int) else value
+
+
+def _csv_group_of(group: str, line: UsageLine) -> str:
+    return _csv_group(line.group[group])
 
 
 def _csv_group(value: Any) -> str:

@@ -19,8 +19,9 @@ from domain.dialects.anthropic.usage import render_usage
 from domain.dialects.codec import StreamSummary
 from domain.dialects.errors import UnreadableResponse
 from domain.dialects.sse import sse
+from domain.json_numbers import json_number
 
-_encode = msgspec.json.Encoder(decimal_format="number").encode
+_encode = msgspec.json.Encoder().encode
 
 
 class _WrittenCall:
@@ -151,7 +152,7 @@ class AnthropicMessagesWriter:
                 "stop_reason": stop_reason(self._finish_reason, has_calls=bool(self._calls)),
                 "stop_sequence": None,
             },
-            "usage": render_usage(summary.usage) | {"cost": summary.cost_usd},
+            "usage": render_usage(summary.usage) | {"cost": json_number(summary.cost_usd)},
         }
         written += (named_event(last), named_event({"type": "message_stop"}))
         return b"".join(written)

@@ -9,6 +9,7 @@ from msgspec import UNSET, Struct, UnsetType
 from domain.canonical.stream import ChatChunk, ChunkChoice
 from domain.dialects.codec import StreamSummary
 from domain.dialects.sse import DONE_EVENT, sse
+from domain.json_numbers import encode
 from domain.tokens import AnswerUsage, answer_usage
 
 
@@ -33,7 +34,7 @@ class _Failure(Struct, kw_only=True, rename="camel"):
     details: dict[str, Any] | UnsetType = UNSET
 
 
-_encode = msgspec.json.Encoder(decimal_format="number").encode
+_encode = msgspec.json.Encoder().encode
 
 
 class NativeWriter:
@@ -60,10 +61,10 @@ class NativeWriter:
             latency_ms=summary.latency_ms,
             cost_is_lower_bound=summary.is_lower_bound,
         )
-        return sse(_encode(last)) + DONE_EVENT
+        return sse(encode(last)) + DONE_EVENT
 
 
 def error_event(code: str, message: str, request_id: str, details: dict[str, Any] | None = None) -> bytes:
     """A failure inside a stream: the same object that would have been the whole answer."""
     failure = _Failure(code=code, message=message, request_id=request_id, details=details or UNSET)
-    return sse(_encode({"success": False, "error": failure}))
+    return sse(encode({"success": False, "error": failure}))

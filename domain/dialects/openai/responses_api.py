@@ -292,4 +292,5 @@ def meter_response(body: bytes) -> ProviderResponse:
         is_empty=not response.output,
         item_ids=item_ids(response),
         extras=parse_extras(response),
+        is_under_way=is_under_way,
     )

@@ -23,8 +23,9 @@ from domain.dialects.openai.types import (
 )
 from domain.dialects.openai.usage import render_usage
 from domain.dialects.sse import DONE_EVENT
+from domain.json_numbers import json_number
 
-_encode = msgspec.json.Encoder(decimal_format="number").encode
+_encode = msgspec.json.Encoder().encode
 
 
 class _Choice:
@@ -66,7 +67,9 @@ class OpenAiChatWriter:
         finish = self._event(unfinished) if unfinished else b""
         if not self._include_usage:
             return finish + DONE_EVENT
-        return finish + self._event([], render_usage(summary.usage) | {"cost": summary.cost_usd}) + DONE_EVENT
+        return (
+            finish + self._event([], render_usage(summary.usage) | {"cost": json_number(summary.cost_usd)}) + DONE_EVENT
+        )
 
     def _event(self, choices: list[WrittenChoice], usage: dict[str, Any] | None = None) -> bytes:
         said = usage if self._include_usage else UNSET

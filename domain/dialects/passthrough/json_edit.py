@@ -14,6 +14,7 @@ from domain.dialects.decode import decode_provider_json
 from domain.dialects.passthrough.json_members import EditableObject, decode_members, encode_value, member_spans
 from domain.dialects.sse import SseEvent, sse
 from domain.errors import InvalidRequest
+from domain.json_numbers import json_number
 
 _NULL_USAGE = b',"usage":null'
 _USAGE = b'"usage"'
@@ -75,7 +76,7 @@ def with_cost(body: bytes, cost_usd: Decimal | None) -> bytes:
     usage = bytes(members["usage"])
     if cost_usd is None and b'"cost"' in usage:  # the provider's own figure is better than none
         return body
-    priced_usage = _with(usage, decode_provider_json(decode_members, usage), {"cost": cost_usd})
+    priced_usage = _with(usage, decode_provider_json(decode_members, usage), {"cost": json_number(cost_usd)})
     return _with(body, members, {"usage": Raw(priced_usage)})
 
 

@@ -30,8 +30,9 @@ from domain.dialects.openai.responses.output import (
 )
 from domain.dialects.openai.responses.tools import CALL_TYPES, ToolKind
 from domain.dialects.sse import sse
+from domain.json_numbers import json_number
 
-_encode = msgspec.json.Encoder(decimal_format="number").encode
+_encode = msgspec.json.Encoder().encode
 
 Events = Iterator[tuple[str, dict[str, Any]]]
 """Types of events without `response.`, and their members."""
@@ -263,7 +264,7 @@ class ResponsesWriter:
             self._open = self._start(_Extras(self._extras), written)
             self._close(written)
         ended = ending(self._finish, self._output)
-        usage = render_responses_usage(summary.usage) | {"cost": summary.cost_usd}
+        usage = render_responses_usage(summary.usage) | {"cost": json_number(summary.cost_usd)}
         self._emit(written, str(ended["status"]), {"response": self._response() | ended | {"usage": usage}})
         return b"".join(written)
 

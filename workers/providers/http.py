@@ -1,15 +1,15 @@
 """One call of a vendor's endpoint: bytes in, bytes out, every failure as an error of ours. Shared by the adapters.
 
-The vendor's SDK gives the address and the headers; the call itself goes over an aiohttp session.
-`docs/decisions/0004-calls-over-aiohttp.md` says why: the SDKs' own calls cost several times as much, and they report a
-connection that was lost half-way, which may have been charged, as one that was never made.
+The adapter gives the address and the headers, those that the vendor's SDK would send; the call goes over an aiohttp
+session. `docs/decisions/0004-calls-over-aiohttp.md` says why the SDKs themselves are not used.
 """
 
+import importlib.metadata
+import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from io import BytesIO
-from typing import Any
 
 import aiohttp
 import msgspec
@@ -58,7 +58,11 @@ MAX_CREDENTIALS = 1_024
 MAX_REFUSAL_BYTES = 1024 * 1024
 """No more of a refusal is read."""
 MAX_OWN_BODY_BYTES = 64 * 1024
-JSON_HEADERS = {"Accept": "application/json", "Content-Type": "application/json"}
+COMMON_HEADERS = {
+    "Accept": "application/json",
+    "Content-Type": "application/json",
+    "User-Agent": f"ai-gateway/{importlib.metadata.version('ai-gateway')}",
+}
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -75,24 +79,40 @@ class Endpoint(msgspec.Struct, frozen=True):
 _OF_THE_INSTALLATIONS_KEY = frozenset({"openai-organization", "openai-project", "authorization", "x-api-key"})
 """What the operator's environment says in these headers goes with the installation's key, not with a project's."""
 _NO_SECRETS = frozenset({"accept", "content-type", "user-agent", "openai-organization", "openai-project"})
-_NO_SECRETS_BEGIN = ("anthropic-", "x-stainless-")
+_NO_SECRETS_BEGIN = ("anthropic-",)
 
 
 def endpoint(
-    credential: Credential, base_url: object, headers: Mapping[str, Any], own_headers: Mapping[str, str]
+    credential: Credential, base_url: str, *, own_headers: Mapping[str, str], operators_headers: Mapping[str, str]
 ) -> Endpoint:
     """Make the endpoint of a credential.
 
-    `headers` are those of the vendor's SDK, which adds what the operator's environment says: that goes to the
-    operator's own addresses only. What the SDK marks as left out is left out. An address that callers gave gets
-    `own_headers` alone: the credential's, which do not depend on the environment.
+    `own_headers` are the credential's, which do not depend on the environment. `operators_headers` are what the
+    operator's environment says: they go to the operator's own addresses only, and take the place of the others only
+    beside the installation's key.
     """
-    sent = {name: value for name, value in headers.items() if isinstance(value, str)}
-    if credential.is_own:
-        sent = {name: value for name, value in sent.items() if name.lower() not in _OF_THE_INSTALLATIONS_KEY}
-    if credential.is_own or credential.is_callers:
-        sent = {**({} if credential.is_callers else sent), **own_headers}
-    return Endpoint(str(base_url).rstrip("/"), sent)
+    if credential.is_callers:
+        headers = dict(own_headers)
+    elif credential.is_own:
+        others = {
+            name: value for name, value in operators_headers.items() if name.lower() not in _OF_THE_INSTALLATIONS_KEY
+        }
+        headers = _merged(others, own_headers)
+    else:
+        headers = _merged(own_headers, operators_headers)
+    return Endpoint(base_url.rstrip("/"), headers)
+
+
+def custom_headers(variable: str) -> dict[str, str]:
+    """Read the headers of an environment variable, one `name: value` a line, as the vendors' SDKs do."""
+    lines = (line.partition(":") for line in os.environ.get(variable, "").split("\n"))
+    return {name.strip(): value.strip() for name, colon, value in lines if colon}
+
+
+def _merged(first: Mapping[str, str], then: Mapping[str, str]) -> dict[str, str]:
+    """Return all headers. Those of `then` take the place of those with the same name, however it is written."""
+    replaced = {name.lower() for name in then}
+    return {name: value for name, value in first.items() if name.lower() not in replaced} | dict(then)
 
 
 def secrets_in(headers: Mapping[str, str]) -> list[str]:
@@ -134,8 +154,8 @@ class Sessions:
         await self.callers.close()
 
 
-class SdkProvider:
-    """Calls a vendor's endpoints as its SDK would."""
+class HttpProvider:
+    """Calls a vendor's endpoints over HTTP."""
 
     def __init__(
         self,

@@ -1,0 +1,81 @@
+"""How providers answer: a page of its own, and a piece of the list of providers."""
+
+from litestar import Response, get
+from litestar.di import NamedDependency
+from litestar.response import Template
+
+from api.dashboard.csv_files import CsvTable
+from api.dashboard.forms import filters_of
+from api.dashboard.provider_owners import ProvidersPage, requested_owner
+from api.dashboard.rendering import page
+from api.dashboard.viewer import Viewer
+from api.native.provider_health import ProviderHealthOut, health_out
+from api.requests import HttpRequest
+from api.services import Services
+from domain.events import INSTALLATION
+
+PATH = "/providers/health"
+_SAVED_HEALTH = CsvTable[ProviderHealthOut](
+    "health.csv",
+    {
+        "provider": lambda one: one.provider,
+        "model": lambda one: one.model,
+        "whose": lambda one: one.project_id or one.scope,
+        "credential": lambda one: one.credential,
+        "state": lambda one: one.state,
+        "reason": lambda one: one.reason,
+        "since": lambda one: one.since,
+        "calls": lambda one: one.calls,
+        "failures": lambda one: one.failures,
+        "p50 ms": lambda one: one.latency_ms.p50,
+        "p95 ms": lambda one: one.latency_ms.p95,
+        "last error": lambda one: one.last_errors[0].code if one.last_errors else None,
+        "last error at": lambda one: one.last_errors[0].at if one.last_errors else None,
+    },
+)
+
+
+@get(PATH)
+async def show_health(
+    request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
+) -> Template:
+    """Show how providers answer, on a page or for the piece of another one. It waits for what the workers tell."""
+    owner = await requested_owner(services, viewer, filters_of(request, ProvidersPage).owner)
+    return page(
+        request,
+        "provider_health.html",
+        title="How providers answer",
+        owner=owner,
+        health=await _health(services, viewer, owner),
+        away=away_for(services, viewer, owner),
+    )
+
+
+@get(f"{PATH}.csv")
+async def save_health(
+    request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
+) -> Response[bytes]:
+    """The same as CSV."""
+    owner = await requested_owner(services, viewer, filters_of(request, ProvidersPage).owner)
+    return _SAVED_HEALTH.download(await _health(services, viewer, owner))
+
+
+HANDLERS = (show_health, save_health)
+
+
+async def _health(services: Services, viewer: Viewer, owner: str) -> list[ProviderHealthOut]:
+    """What the workers tell of the owner's circuits: of all of them, if the operator asks for the installation's."""
+    everybodys = viewer.role == "operator" and owner == INSTALLATION
+    return [health_out(one) for one in await services.provider_health.of(None if everybodys else owner)]
+
+
+def away_for(services: Services, viewer: Viewer, owner: str) -> tuple[str, ...]:
+    """The targets of the owner and of the installation that are not called at the moment. Which models others ask for
+    under the installation's credentials is told to the operator alone.
+    """
+    health = services.provider_health
+    own = health.open_circuits(owner)
+    if owner == INSTALLATION:
+        return own
+    shared = health.open_circuits() if viewer.role == "operator" else health.open_providers()
+    return (*own, *shared)
