@@ -23,7 +23,7 @@ from msgspec import Struct, structs
 
 from bench import appends, folds, load
 from bench.curves import Curve, curve, load_now
-from bench.whole_path import GROUPS, LIMITS, PROMPT, ROOT, body, cpu_seconds
+from bench.whole_path import GROUPS, LIMITS, PROMPT, body, cpu_seconds
 from cli.processes import Running, find_running
 from infra.database import Connection, HeldConnection, Pool, open_pool
 from infra.embedded_postgres import ROLES
@@ -33,6 +33,7 @@ from projections.registry import EVERY
 from tests.support.gateway import Client, Gateway
 from tests.support.services import as_role
 
+ROOT = Path(__file__).parent.parent
 SIZES = (0, 100_000, 500_000, 1_000_000)
 EVENTS_PER_COMMIT = 2
 COMMITS_PER_CALL = 1_000
@@ -50,7 +51,7 @@ FIRST = datetime(2026, 3, 1, tzinfo=UTC)
 AIM_START_S, AIM_VERIFY_S, AIM_APPENDS, AIM_FOLD, AIM_REBUILD = 3.0, 5.0, 22_000.0, 20_000.0, 60_000.0
 MILLION = 1_000_000
 CURVES = ("start", "miss", "appends", "fold", "rebuild", "verify")
-CLOCK, CPU = "by the clock", "by a second of CPU, PostgreSQL's included"
+CLOCK, CPU = "by the clock", "for a second of CPU, PostgreSQL's included"
 
 
 class At(Struct, kw_only=True):
@@ -369,8 +370,8 @@ def _loads(measured: Mapping[int, At]) -> list[float]:
 
 EVENTS, PER_SECOND = "events in the log", "events a second"
 HOW: dict[str, Callable[[Rate], float]] = {
-    CLOCK: lambda rate: rate.per_second,
     CPU: lambda rate: rate.per_cpu_second,
+    CLOCK: lambda rate: rate.per_second,
 }
 _CURVES: dict[str, Callable[[Mapping[int, At]], Curve]] = {
     "start": _start,

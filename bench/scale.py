@@ -28,8 +28,8 @@ from api.accounts import Accounts
 from bench import admission as admissions
 from bench import appends, grown_log, load, slow_clients
 from bench.curves import Curve, curve, load_now, same_as_first, table, write
-from bench.grown_log import MILLION, issue_key, port_of, stub_provider
-from bench.whole_path import PROMPT, ROOT, body
+from bench.grown_log import MILLION, ROOT, issue_key, port_of, stub_provider
+from bench.whole_path import PROMPT, body
 from infra.admission import Admission
 from infra.database import HeldConnection, migrate, open_pool
 from infra.embedded_postgres import OWNER, ROLES, EmbeddedPostgres
