@@ -10,13 +10,13 @@ from datetime import UTC, datetime, time
 from typing import TypeAlias
 
 from domain.budget import day_of
-from domain.events import StoredEvent
+from domain.events import Event, StoredEvent
 from domain.latency import bucket_of
 from infra.database import Connection
 from projections.histograms import Measure, add_histograms, durations_of, row_types
 from projections.rollups import ALL, MONEY
 from projections.rows import RowType
-from projections.sums import SUMS, Sums, add_to, usage_events
+from projections.sums import SUMS, USAGE_EVENTS, Sums, add_to, usage_events
 
 _TOTAL = {"project_id": "text", "starts_at": "timestamptz"}
 _MONTH = _TOTAL | {"key_id": "text"}
@@ -33,6 +33,7 @@ class Totals:
 
     name = "totals"
     tables = ("usage_totals", "usage_total_durations", "usage_months")
+    reads: frozenset[type[Event]] = USAGE_EVENTS
 
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
         """Add up by project, day and key first: a batch has few of them."""
