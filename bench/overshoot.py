@@ -33,7 +33,7 @@ from msgspec import Struct
 
 from bench.load import Answered, Target, ask
 from bench.peers import budgeted_peers
-from bench.systems import MODEL, BudgetedSystem, OurGateway, end_in_order
+from bench.systems import MODEL, BudgetedSystem, OurGateway, end_in_order, start_or_leave_out
 from tests.provider.running import RunningProvider
 
 ANSWERS = 100
@@ -202,7 +202,7 @@ def play(system: BudgetedSystem, scenario: Scenario, provider: RunningProvider) 
 def main() -> None:
     """Play every scenario with every system that knows budgets, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ours", action="store_true", help="leave out the peers, even if they are installed")
+    parser.add_argument("--leave-out", nargs="+", default=(), metavar="NAME", help="systems that are not measured")
     arguments = parser.parse_args()
     end_in_order()
     provider = RunningProvider.start()
@@ -210,15 +210,14 @@ def main() -> None:
     with ExitStack() as stack:
         stack.callback(provider.stop)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gw-bench-", ignore_cleanup_errors=True)))
-        peers = [] if arguments.ours else budgeted_peers(folder, port)
         print(f"Load {os.getloadavg()[0]:.1f}. A budget is worth {ANSWERS} answers.\n")
         print("| system | what | used in the burst, of the limit | billed, of the limit | shown, of the bill ", end="")
         print("| calls repeated | callers got, in the end |\n|---|---|---|---|---|---|---|")
-        systems = (OurGateway(folder / "ours", port), *peers)
+        systems = [OurGateway(folder / "ours", port), *budgeted_peers(folder, port)]
+        systems = [system for system in systems if system.name not in arguments.leave_out]
         for system in systems:
             stack.callback(system.stop)
-            system.start()
-            for scenario in SCENARIOS:
+            for scenario in SCENARIOS if start_or_leave_out(system) else ():
                 cells = play(system, scenario, provider).cells()
                 print(f"| {system.name} | {scenario.name} | {' | '.join(cells)} |", flush=True)
             system.stop()

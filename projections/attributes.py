@@ -14,10 +14,10 @@ import msgspec
 
 from domain.budget import day_of
 from domain.call_origin import Origin
-from domain.events import StoredEvent
+from domain.events import Event, StoredEvent
 from infra.database import Connection
 from projections.rows import RowType
-from projections.sums import SUMS, Amounts, Sums, add_to, usage_events
+from projections.sums import SUMS, USAGE_EVENTS, Amounts, Sums, add_to, usage_events
 
 METADATA_PREFIX = "metadata."
 MAX_NAMES = 100
@@ -69,6 +69,7 @@ class Attributes:
 
     name = "attributes"
     tables = ("usage_attributes", "usage_attribute_values")
+    reads: frozenset[type[Event]] = USAGE_EVENTS
 
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
         """Add up by all that is said of a request first: many say the same."""

@@ -12,7 +12,7 @@ from operator import add
 from msgspec import Struct
 
 from domain.budget import PERIODS, Period, Scope, resets_at, window_start
-from domain.events import AttemptLost, CostIncurred, CostReconciled, StoredEvent
+from domain.events import AttemptLost, CostIncurred, CostReconciled, Event, StoredEvent
 from domain.money import ZERO, NanoUsd, to_usd
 from infra.database import Connection, Pool, database_errors
 from projections.rows import RowType
@@ -51,6 +51,7 @@ class Budgets:
 
     name = "budgets"
     tables = ("budget_balances",)
+    reads: frozenset[type[Event]] = frozenset({CostIncurred, CostReconciled, AttemptLost})
 
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
         """Add the amounts up by key and day, then by window."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from domain.events import RequestCompleted, StoredEvent
+from domain.events import Event, RequestCompleted, StoredEvent
 from infra.database import Connection, Pool
 from projections.rows import RowType
 
@@ -27,6 +27,7 @@ class Cache:
 
     name = "cache"
     tables = ("cache_entries",)
+    reads: frozenset[type[Event]] = frozenset({RequestCompleted})
 
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
         """Point each cache key at its newest response."""

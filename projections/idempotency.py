@@ -58,6 +58,7 @@ class IdempotencyKeys:
 
     name = "idempotency"
     tables = ("idempotency_entries",)
+    reads: frozenset[type[Event]] = frozenset({*_KNOWN, RequestFailed})
 
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
         """Store what is known of the requests, and remove those that ended without anything to keep."""

@@ -13,6 +13,7 @@ from msgspec import Struct
 from domain.events import (
     BatchAccepted,
     BatchEnded,
+    Event,
     JobCancelled,
     JobFailed,
     JobStarted,
@@ -118,6 +119,9 @@ class Jobs:
 
     name = "jobs"
     tables = ("jobs", "job_batches")
+    reads: frozenset[type[Event]] = frozenset(
+        {RequestAccepted, BatchAccepted, BatchEnded, JobStarted, JobSucceeded, JobFailed, JobCancelled, WebhookTold}
+    )
 
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
         """Insert what is accepted, then write what has changed, each row once."""

@@ -8,7 +8,7 @@ from datetime import date
 from typing import TypeAlias
 
 from domain.budget import day_of
-from domain.events import RequestRejected, StoredEvent
+from domain.events import Event, RequestRejected, StoredEvent
 from infra.database import Connection
 from projections.rows import RowType
 
@@ -36,6 +36,7 @@ class Refusals:
 
     name = "refusals"
     tables = ("usage_refusals",)
+    reads: frozenset[type[Event]] = frozenset({RequestRejected})
 
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
         """Count the refusals of each group, and keep the last."""

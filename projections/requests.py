@@ -14,6 +14,7 @@ from domain.events import (
     AttemptLost,
     CostIncurred,
     CostReconciled,
+    Event,
     RequestCompleted,
     RequestFailed,
     RequestRejected,
@@ -101,6 +102,11 @@ class Requests:
 
     name = "requests"
     tables = ("requests",)
+
+    @property
+    def reads(self) -> frozenset[type[Event]]:
+        """The kinds of events that change a request's row."""
+        return frozenset(_CHANGES)
 
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
         """Merge the events by request, then merge the results into the stored rows."""
@@ -250,7 +256,7 @@ def _lost(row: _Row, event: AttemptLost) -> None:
     row.assumed_nano_usd += event.assumed_nano_usd
 
 
-_CHANGES: Mapping[type, Callable[[_Row, Any], None]] = {
+_CHANGES: Mapping[type[Event], Callable[[_Row, Any], None]] = {
     RequestCompleted: _completed,
     CostIncurred: _incurred,
     CostReconciled: _Row.add_cost,

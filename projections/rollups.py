@@ -11,11 +11,11 @@ from typing import Any, Literal, TypeAlias
 
 from domain.budget import day_of
 from domain.errors import BudgetExceeded
-from domain.events import RequestCompleted, RequestFailed, RequestRejected, RequestServedFromCache, StoredEvent
+from domain.events import Event, RequestCompleted, RequestFailed, RequestRejected, RequestServedFromCache, StoredEvent
 from domain.latency import bucket_of
 from infra.database import Connection
 from projections.rows import RowType
-from projections.sums import SUMS, Sums, add_to, usage_events
+from projections.sums import SUMS, USAGE_EVENTS, Sums, add_to, usage_events
 
 Period: TypeAlias = Literal["hour", "day"]
 Measure: TypeAlias = Literal["answer", "first_token"]
@@ -62,6 +62,7 @@ class Rollups:
 
     name = "rollups"
     tables = ("usage_rollups", "usage_durations", "usage_errors")
+    reads: frozenset[type[Event]] = USAGE_EVENTS
 
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
         """Add up by the finest group first: a batch has few of them."""

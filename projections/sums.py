@@ -8,6 +8,7 @@ from domain.events import (
     AttemptLost,
     CostIncurred,
     CostReconciled,
+    Event,
     RequestCompleted,
     RequestFailed,
     RequestRejected,
@@ -105,7 +106,7 @@ def _tokens(usage: TokenUsage) -> _Added:
     )
 
 
-_ADDED: Mapping[type, Callable[[Any], _Added]] = {
+_ADDED: Mapping[type[Event], Callable[[Any], _Added]] = {
     RequestCompleted: _completed,
     RequestServedFromCache: _served,
     RequestFailed: lambda _: ((_FAILED, 1),),
@@ -114,6 +115,10 @@ _ADDED: Mapping[type, Callable[[Any], _Added]] = {
     CostReconciled: _reconciled,
     AttemptLost: lambda event: ((_ASSUMED, event.assumed_nano_usd),),
 }
+
+
+USAGE_EVENTS: frozenset[type[Event]] = frozenset(_ADDED)
+"""The kinds of `UsageEvent`."""
 
 
 class Sums(dict[tuple[Any, ...], Amounts]):

@@ -7,10 +7,10 @@ day when it was incurred, which is the response's.
 from collections.abc import Sequence
 
 from domain.budget import day_of
-from domain.events import StoredEvent
+from domain.events import Event, StoredEvent
 from infra.database import Connection
 from projections.rows import RowType
-from projections.sums import SUMS, Sums, add_to, usage_events
+from projections.sums import SUMS, USAGE_EVENTS, Sums, add_to, usage_events
 
 _GROUP = {"project_id": "text", "day": "date"} | dict.fromkeys(("key_id", "operation", "provider", "model"), "text")
 _ROW = RowType("usage_daily_row", _GROUP | dict.fromkeys(SUMS, "bigint"))
@@ -21,6 +21,7 @@ class Usage:
 
     name = "usage"
     tables = ("usage_daily",)
+    reads: frozenset[type[Event]] = USAGE_EVENTS
 
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
         """Add the figures up by day and dimension."""
