@@ -12,9 +12,11 @@ from litestar.static_files import create_static_files_router
 from litestar.types import ASGIApp
 
 from api import health
+from api.dashboard.errors import find_reader, with_pages_for_browsers
 from api.dashboard.rendering import NAVIGATION_STATE, template_config
 from api.dashboard.router import NAVIGATION, dashboard_router
 from api.guards import provide_caller
+from api.hot_calls import HotCalls
 from api.native import (
     audit,
     completions,
@@ -56,7 +58,8 @@ _SWAGGER_PATH = f"{_PAGE_PATH}/swagger-ui"
 def create_app(services: Services) -> ASGIApp:
     """Make the application. Its OpenAPI document is made when it is first asked for."""
     app = _application(services, services.settings.max_body_bytes)
-    return VendorPaths(RequestLifetime(app, services.metrics, services.log, services.access_log, services.observer))
+    lifetime = RequestLifetime(HotCalls(app), services.metrics, services.log, services.access_log, services.observer)
+    return VendorPaths(lifetime)
 
 
 def warm_up() -> None:
@@ -72,7 +75,7 @@ def _application(services: Services | None, max_body_bytes: int) -> Litestar:
             "services": Provide(lambda: services, sync_to_thread=False),
             "caller": Provide(provide_caller, sync_to_thread=False),
         },
-        exception_handlers=for_paths_without_a_route(EXCEPTION_HANDLERS),
+        exception_handlers=with_pages_for_browsers(for_paths_without_a_route(EXCEPTION_HANDLERS)),
         request_class=CountedRequest,
         state=State({"services": services, NAVIGATION_STATE: NAVIGATION}),
         request_max_body_size=max_body_bytes,
@@ -80,7 +83,7 @@ def _application(services: Services | None, max_body_bytes: int) -> Litestar:
         plugins=[schemas],
         template_config=template_config(),
         logging_config=None,
-        after_exception=[note_failure],
+        after_exception=[note_failure, find_reader],
     )
 
 
@@ -91,10 +94,8 @@ def _native(max_body_bytes: int) -> Router:
             *projects.HANDLERS,
             *keys.HANDLERS,
             *project_keys.HANDLERS,
-            providers.PROJECT_PROVIDERS,
-            providers.INSTALLATION_PROVIDERS,
-            credentials.PROJECT_CREDENTIALS,
-            credentials.INSTALLATION_CREDENTIALS,
+            *providers.ROUTERS,
+            *credentials.ROUTERS,
             *routes.HANDLERS,
             *provider_health.HANDLERS,
             *usage.HANDLERS,

@@ -6,21 +6,18 @@ sealed key in one transaction; then every process is notified.
 """
 
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 
-from api.inline_append import append_and_project
+from api.inline_append import OwnedStreams
 from domain.api_key import hint
 from domain.credentials import DEFAULT_CREDENTIAL, MAX_CREDENTIALS
 from domain.errors import InvalidRequest, NotFound
 from domain.events import INSTALLATION, CredentialRemoved, CredentialSet, provider_stream
 from domain.routing import BUILT_IN, KEYLESS_KINDS
 from infra.database import Connection, Pool
-from infra.event_log import Commit, EventLog
+from infra.event_log import EventLog
 from infra.provider_keys import StoredCredential, credentials_of, store_provider_key, weigh_provider_key
 from infra.vault import Vault
 from projections.providers import Providers, providers_of
-
-_providers = Providers()
 
 
 class CredentialAdmin:
@@ -31,9 +28,8 @@ class CredentialAdmin:
     ) -> None:
         """`announce` tells every process that an owner's credentials are different."""
         self._pool = pool
-        self._log = log
         self._vault = vault
-        self._announce = announce
+        self._streams = OwnedStreams(log, Providers(), announce)
 
     async def add(self, owner: str, provider: str, name: str, key: str, weight: int) -> StoredCredential:
         """Add a further credential.
@@ -92,7 +88,8 @@ class CredentialAdmin:
                 connection, self._vault, project_id=owner, provider=provider, key=None, hint=None, name=name
             )
 
-        await self._append(owner, version, CredentialRemoved(provider=provider, name=name), store)
+        event = CredentialRemoved(provider=provider, name=name)
+        await self._streams.append(owner, provider_stream(owner, provider), version, event, store)
 
     async def list_all(self, owner: str, provider: str) -> list[StoredCredential]:
         """The credentials of one of the owner's providers, the default one first.
@@ -119,7 +116,7 @@ class CredentialAdmin:
         return found
 
     async def _version(self, owner: str, provider: str) -> int:
-        return len(await self._log.read_stream(provider_stream(owner, provider)))
+        return await self._streams.version(provider_stream(owner, provider))
 
     async def _set(self, owner: str, version: int, event: CredentialSet, key: str | None) -> StoredCredential:
         async def store(connection: Connection) -> None:
@@ -137,26 +134,8 @@ class CredentialAdmin:
                     weight=event.weight,
                 )
 
-        await self._append(owner, version, event, store)
+        await self._streams.append(owner, provider_stream(owner, event.provider), version, event, store)
         return await self._get(owner, event.provider, event.name)
-
-    async def _append(
-        self,
-        owner: str,
-        version: int,
-        event: CredentialSet | CredentialRemoved,
-        store: Callable[[Connection], Awaitable[None]],
-    ) -> None:
-        commit = Commit(
-            stream=provider_stream(owner, event.provider),
-            expected_version=version,
-            project_id=owner,
-            at=datetime.now(UTC),
-            events=(event,),
-        )
-        await append_and_project(self._log, _providers, [commit], store)
-        if self._announce is not None:
-            await self._announce(owner)
 
 
 def _where_default_is_set(provider: str) -> str:

@@ -23,9 +23,11 @@ from domain.names import header_text
 
 JSON = "application/json"
 EVENT_STREAM = "text/event-stream"
+OK = 200
 PIECE_BYTES = 32 * 1024
 REPLAYED = {"idempotent-replayed": "true"}
 """The header of an answer, or of an error, that an earlier request with the same idempotency key got."""
+_IS_JSON = (b"content-type", JSON.encode())
 _NANO_PER_MS = 1_000_000
 
 log = structlog.get_logger(__name__)
@@ -81,6 +83,15 @@ class _Sending(ASGIStreamingResponse):
             finally:
                 if not response.is_whole and response.facts.error_code is None:
                     response.facts.error_code = ClientDisconnected.code
+
+
+async def send_whole(response: Response[bytes], send: Send) -> None:
+    """Send a response of JSON, with the headers that Litestar would send it with. It has no cookies."""
+    content = response.content
+    headers = [(name.lower().encode(), str(value).encode("latin-1")) for name, value in response.headers.items()]
+    headers += (_IS_JSON, (b"content-length", b"%d" % len(content)))
+    await send({"type": "http.response.start", "status": response.status_code or OK, "headers": headers})
+    await send({"type": "http.response.body", "body": content, "more_body": False})
 
 
 def answer_headers(response: InferenceResponse) -> dict[str, str]:

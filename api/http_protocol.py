@@ -19,6 +19,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from api.connections import MAX_UNREAD_BYTES, TICK_S, Connections, address_group
+from api.joined_response import JoinedResponse
 from infra.ids import new_id
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -243,6 +244,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
+        cycle.send = JoinedResponse(cycle).send  # type: ignore[method-assign]  # uvicorn makes its cycles itself
         super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:

@@ -4,20 +4,19 @@ Each call is one append, with its projection and the sealed key in one transacti
 """
 
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
-from api.inline_append import append_and_project
+from api.inline_append import OwnedStreams
 from domain.api_key import hint
 from domain.credentials import DEFAULT_CREDENTIAL
 from domain.errors import InvalidRequest, NotFound
 from domain.events import ProviderConfigured, ProviderRemoved, provider_stream
 from domain.routing import BUILT_IN, NamedProvider, built_in_kind
 from infra.database import Connection, Pool
-from infra.event_log import Commit, EventLog
+from infra.event_log import EventLog
 from infra.outbound import check_url
 from infra.provider_keys import credentials_of, remove_provider_keys, store_provider_key
 from infra.vault import Vault
@@ -27,8 +26,6 @@ _NAMES_OF_CALLS = frozenset({"health"})
 """`/providers/NAME` is a call of its own for these."""
 MAX_PROVIDERS = 64
 """The most providers of one project, or of the installation."""
-
-_providers = Providers()
 
 
 class ProviderSettings:
@@ -45,9 +42,8 @@ class ProviderSettings:
     ) -> None:
         """`announce` tells every process that an owner's providers are different."""
         self._pool = pool
-        self._log = log
         self._vault = vault
-        self._announce = announce
+        self._streams = OwnedStreams(log, Providers(), announce)
         self._allow_loopback = allow_loopback
 
     async def add(self, owner: str, provider: NamedProvider, key: str) -> ProviderRecord:
@@ -122,7 +118,7 @@ class ProviderSettings:
         async def store(connection: Connection) -> None:
             await remove_provider_keys(connection, owner, name)
 
-        await self._append(owner, version, ProviderRemoved(name=name), store)
+        await self._streams.append(owner, provider_stream(owner, name), version, ProviderRemoved(name=name), store)
 
     async def list_all(self, owner: str) -> list[ProviderRecord]:
         """The owner's providers, by name."""
@@ -141,7 +137,7 @@ class ProviderSettings:
         return record
 
     async def _version(self, owner: str, name: str) -> int:
-        return len(await self._log.read_stream(provider_stream(owner, name)))
+        return await self._streams.version(provider_stream(owner, name))
 
     async def _configure(
         self, owner: str, version: int, provider: NamedProvider, key: str | None, shown: str
@@ -160,29 +156,11 @@ class ProviderSettings:
             hint=shown,
             replaces_builtin=provider.replaces_builtin,
         )
-        await self._append(owner, version, event, store)
+        await self._streams.append(owner, provider_stream(owner, provider.name), version, event, store)
         return await self.get(owner, provider.name)
 
     async def _store_key(self, connection: Connection, owner: str, name: str, key: str) -> None:
         await store_provider_key(connection, self._vault, project_id=owner, provider=name, key=key, hint=hint(key))
-
-    async def _append(
-        self,
-        owner: str,
-        version: int,
-        event: ProviderConfigured | ProviderRemoved,
-        store: Callable[[Connection], Awaitable[None]],
-    ) -> None:
-        commit = Commit(
-            stream=provider_stream(owner, event.name),
-            expected_version=version,
-            project_id=owner,
-            at=datetime.now(UTC),
-            events=(event,),
-        )
-        await append_and_project(self._log, _providers, [commit], store)
-        if self._announce is not None:
-            await self._announce(owner)
 
 
 def _check_address(base_url: str, *, allow_loopback: bool) -> None:
@@ -206,7 +184,8 @@ def check_no_builtin_names(provider: str, models: tuple[str, ...] | None) -> Non
         kind = built_in_kind(model)
         if kind is not None:
             raise InvalidRequest(
-                f"`models` has {model!r}, a name that leads to the built-in provider {kind}: with `replacesBuiltin` "
-                f"true its requests go to {provider!r}, with false only those for {f'{provider}/{model}'!r} do",
+                f"`models` has {model!r}, a name that leads to the built-in provider {kind}: say with "
+                f"`replacesBuiltin` whether its requests go to {provider!r}, or only those for "
+                f"{f'{provider}/{model}'!r} do",
                 field="models",
             )

@@ -321,7 +321,8 @@ def _held(cost: CostBound, bounds: TokenBound, *, lowers: bool) -> CostBound:
             f"this request may cost ${hold // NANO_PER_USD}; the most that one may hold is ${MAX_HOLD // NANO_PER_USD}"
         )
     if lowers:
-        min_hold = basis.nano_usd(min(cost.output_tokens, bounds.least_output_tokens), min(1, calls))
+        least = min(cost.output_tokens, bounds.least_output_tokens), min(1, calls)
+        min_hold = hold if least == (cost.output_tokens, calls) else basis.nano_usd(*least)
     return replace(
         cost,
         input_class=dearest_class(basis.price.prices, TEXT_CLASSES),

@@ -15,7 +15,8 @@ import msgspec
 from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.datastructures import MultiDict
-from litestar.exceptions import HTTPException
+from litestar.exceptions import HTTPException, InternalServerException
+from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.types import Empty, Receive, Scope
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -111,11 +112,33 @@ class CountedRequest(Request[Any, Any, Any]):
             return read
         packed_as = self.headers.getall("content-encoding") if "content-encoding" in self.headers else ()
         encodings = encodings_of(packed_as)
-        body = await super().body()
+        body = await self._read()
         if encodings and body:
             body = await self._unpacked(body, encodings)
         self._body = self._connection_state.body = _in_utf8(body)
         return self._body
+
+    async def _read(self) -> bytes:
+        """The body as it came. Raises as `stream`.
+
+        Litestar joins what an asynchronous generator yields, which takes longer for a body of one message, as most are.
+        """
+        announced, limit = self.content_length, self.max_body_bytes
+        if announced is None or announced > limit:
+            return await super().body()
+        bytes_in_hand(self).take(announced)
+        pieces: list[bytes] = []
+        left, more_body = limit, True
+        while more_body:
+            message = await self.receive()
+            if message["type"] != "http.request":
+                raise InternalServerException("client disconnected prematurely")
+            more_body = message.get("more_body", False)
+            pieces.append(message["body"])
+            left -= len(pieces[-1])
+            if left < 0:
+                raise RequestEntityTooLarge
+        return b"".join(pieces)
 
     async def _unpacked(self, packed: bytes, encodings: tuple[str, ...]) -> bytes:
         """Unpack a body: the start of a small one at once, the rest in a thread, in the turn of its project."""

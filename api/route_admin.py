@@ -4,20 +4,17 @@ Each call is one append with its projection in one transaction; then every proce
 """
 
 from collections.abc import Awaitable, Callable, Container, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 
-from api.inline_append import append_and_project
+from api.inline_append import OwnedStreams
 from domain.errors import InvalidRequest, NotFound, UnknownModel
 from domain.events import INSTALLATION, RouteRemoved, RouteSet, route_stream
 from domain.routes import MAX_GROUPS, MAX_ROUTES, MAX_TARGETS, RouteSettings, RouteTarget
 from domain.routing import KEYLESS_KINDS, Kind, NamedProvider, Target, built_in_kind, resolve_target
 from infra.database import Pool
-from infra.event_log import Commit, EventLog
+from infra.event_log import EventLog
 from infra.provider_keys import credentials_of
 from projections.providers import providers_of
 from projections.routes import RouteRecord, Routes, routes_of
-
-_routes = Routes()
 
 
 class RouteAdmin:
@@ -37,8 +34,7 @@ class RouteAdmin:
         `installation_credentials`: the names of the installation's keys of these, where they are known.
         """
         self._pool = pool
-        self._log = log
-        self._announce = announce
+        self._streams = OwnedStreams(log, Routes(), announce)
         self._upstream_models = upstream_models
         self._kinds = kinds
         self._installation_credentials = installation_credentials
@@ -54,14 +50,15 @@ class RouteAdmin:
             InvalidRequest: names the field: the name is taken, a target is no model, or there are too many.
 
         """
-        version = await self._version(owner, name)  # before what is decided on
+        version = await self._streams.version(route_stream(owner, name))  # before what is decided on
         current = {record.name for record in await routes_of(self._pool, owner)}
         if name in current and is_new:
             raise InvalidRequest(f"`name` {name!r} is taken: change that route, or remove it", field="name")
         if name not in current and len(current) >= MAX_ROUTES:
             raise InvalidRequest(f"there may be {MAX_ROUTES} routes: remove one first", field="name")
         await self._check(owner, name, settings, current, is_flat=is_flat)
-        await self._append(owner, version, RouteSet(name=name, settings=settings))
+        event = RouteSet(name=name, settings=settings)
+        await self._streams.append(owner, route_stream(owner, name), version, event)
         return await self.get(owner, name)
 
     async def remove(self, owner: str, name: str) -> None:
@@ -71,9 +68,9 @@ class RouteAdmin:
             NotFound: there is none of this name.
 
         """
-        version = await self._version(owner, name)
+        version = await self._streams.version(route_stream(owner, name))
         await self.get(owner, name)
-        await self._append(owner, version, RouteRemoved(name=name))
+        await self._streams.append(owner, route_stream(owner, name), version, RouteRemoved(name=name))
 
     async def list_all(self, owner: str) -> list[RouteRecord]:
         """The owner's routes, by name."""
@@ -141,21 +138,6 @@ class RouteAdmin:
             raise InvalidRequest(
                 f"`{field}`: {provider} has no credential {name!r}: it has {', '.join(names)}", field=field
             )
-
-    async def _version(self, owner: str, name: str) -> int:
-        return len(await self._log.read_stream(route_stream(owner, name)))
-
-    async def _append(self, owner: str, version: int, event: RouteSet | RouteRemoved) -> None:
-        commit = Commit(
-            stream=route_stream(owner, event.name),
-            expected_version=version,
-            project_id=owner,
-            at=datetime.now(UTC),
-            events=(event,),
-        )
-        await append_and_project(self._log, _routes, [commit])
-        if self._announce is not None:
-            await self._announce(owner)
 
 
 def _targets_with_places(settings: RouteSettings, *, is_flat: bool) -> Iterator[tuple[str, RouteTarget]]:

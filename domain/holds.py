@@ -53,7 +53,8 @@ class Hold(Struct, frozen=True, kw_only=True):
 
     def nano_usd(self, output_tokens: int, calls: int) -> NanoUsd:
         """The most that it costs with so much output and so many calls of hosted tools, rounded up."""
-        exact = self._beside_answer(calls) + output_tokens * self._output_price()
+        output_price = self._output_price()
+        exact = self._beside_answer(calls, output_price) + output_tokens * output_price
         return NanoUsd(divide_up(exact, TOKENS_PER_PRICE) + self._fees(calls))
 
     def calls_within(self, hold_nano_usd: NanoUsd, output_tokens: int) -> int:
@@ -64,18 +65,21 @@ class Hold(Struct, frozen=True, kw_only=True):
 
     def output_within(self, hold_nano_usd: NanoUsd, calls: int) -> int:
         """The longest answer that a hold covers beside so many calls, in tokens."""
-        left = (hold_nano_usd - self._fees(calls)) * TOKENS_PER_PRICE - self._beside_answer(calls)
-        return max(0, left // max(1, self._output_price()))
+        output_price = self._output_price()
+        left = (hold_nano_usd - self._fees(calls)) * TOKENS_PER_PRICE - self._beside_answer(calls, output_price)
+        return max(0, left // max(1, output_price))
 
     def _fees(self, calls: int) -> int:
         return self.tools.fees(calls, self.price) + sum(fee.nano_usd for fee in self._of_each_request())
 
     def _of_each_request(self) -> list[Fee]:
         """The fees of uses that every request of the model has and that no tool of this one counts."""
+        if not self.price.fees:
+            return []
         counted = {tool.use for tool in self.tools.tools}
         return [fee for fee in self.price.fees if fee.is_of_each_request and fee.tool not in counted]
 
-    def _beside_answer(self, calls: int) -> int:
+    def _beside_answer(self, calls: int, output_price: int) -> int:
         text = dearest(self.price, TEXT_CLASSES) or 0
         audio = max(text, dearest(self.price, AUDIO_CLASSES) or 0) if self.audio_tokens else text
         readings = self.tools.readings(calls) + len(self._of_each_request())
@@ -84,7 +88,7 @@ class Hold(Struct, frozen=True, kw_only=True):
         if self.summary_tokens:
             read += self.summary_reading_tokens + readings * self.context_window
             written += (1 + readings) * self.summary_tokens
-        return read * text + self.audio_tokens * audio + written * self._output_price()
+        return read * text + self.audio_tokens * audio + written * output_price
 
     def _output_price(self) -> int:
         return dearest(self.price, OUTPUT_CLASSES if self.writes_audio else OUTPUT_CLASSES[:1]) or 0

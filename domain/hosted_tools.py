@@ -55,6 +55,8 @@ class HostedTools(Struct, frozen=True, kw_only=True):
     @property
     def most_calls(self) -> int:
         """The limit to begin with: 0 if no limit can be lowered."""
+        if not self.tools:
+            return 0
         limits = [tool.max_calls or DEFAULT_CALLS for tool in self.tools if tool.limited_by == "tool"]
         if any(tool.limited_by == "request" for tool in self.tools):
             limits.append(DEFAULT_CALLS if self.max_calls is None else self.max_calls)
@@ -62,6 +64,8 @@ class HostedTools(Struct, frozen=True, kw_only=True):
 
     def readings(self, calls: int) -> int:
         """How often the model reads its context again, if no limit is above `calls`."""
+        if not self.tools:
+            return 0
         own = sum(_calls(tool, calls) for tool in self.tools if tool.limited_by != "request")
         if all(tool.limited_by != "request" for tool in self.tools):
             return min(own, MAX_SERVER_TURNS)
@@ -69,6 +73,8 @@ class HostedTools(Struct, frozen=True, kw_only=True):
 
     def fees(self, calls: int, price: Price) -> NanoUsd:
         """The most that the uses cost at a price that is `priced`, if no limit is above `calls`."""
+        if not self.tools:
+            return ZERO
         shared, total = 0, 0
         fees = {fee.tool: _most(fee) for fee in price.fees}
         others = {other.use: other for other in price.others}
@@ -84,6 +90,8 @@ class HostedTools(Struct, frozen=True, kw_only=True):
 
     def unpriced(self, price: Price) -> str | None:
         """The first tool whose fee a price that is `priced` does not have."""
+        if not self.tools:
+            return None
         known = {fee.tool for fee in price.fees} | {other.use for other in price.others}
         return next((tool.field for tool in self.tools if tool.use is not None and tool.use not in known), None)
 

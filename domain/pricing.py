@@ -324,9 +324,14 @@ def _without_writes(prices: ClassPrices, *, writes_5m: bool, writes_1h: bool) ->
 
 def dearest(price: Price, classes: tuple[str, ...]) -> int | None:
     """The highest price of these classes over every context tier; None if one of them has none in some tier."""
-    rows = (price.prices, *(tier.prices for tier in price.tiers))
-    found = [class_price(row, name) for row in rows for name in classes]
-    return None if None in found else max(value for value in found if value is not None)
+    most = 0
+    for row in (price.prices, *(tier.prices for tier in price.tiers)):
+        for name in classes:
+            value = class_price(row, name)
+            if value is None:
+                return None
+            most = max(most, value)
+    return most
 
 
 def dearest_class(prices: ClassPrices, classes: tuple[str, ...]) -> str:

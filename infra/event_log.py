@@ -6,7 +6,7 @@ goes out at once.
 """
 
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -227,18 +227,27 @@ class EventLog:
                 position,
                 limit,
             )
-        if not rows:
+        return _batch(rows, leave_out, rows[-1]["position"]) if rows else None
+
+    async def read_kinds(
+        self, position: int, *, limit: int, leave_out: Mapping[str, int], kinds: Collection[type[Event]]
+    ) -> LogBatch | None:
+        """Return those of the next `limit` events after `position` that are of some kinds; None at the end of the log.
+
+        The others are neither sent nor decoded. Otherwise as `read_batch`.
+        """
+        last = min(position + limit, await self.head())
+        if last <= position:
             return None
-        events, left_out = [], []
-        for row in rows:
-            if row["position"] >= leave_out.get(row["project_id"], row["position"] + 1):
-                left_out.append(row["stream"])
-                continue
-            try:
-                events.append(stored_event(row))
-            except (msgspec.MsgspecError, RecursionError) as error:
-                raise UnreadableEvent(row["project_id"], row["position"], error) from error
-        return LogBatch(events=events, left_out=left_out, last_position=rows[-1]["position"])
+        async with database_errors():
+            rows = await self._pool.fetch(
+                f"SELECT {_COLUMNS} FROM events WHERE position > $1 AND position <= $2 AND type = ANY ($3) "  # noqa: S608 - constants
+                "ORDER BY position",
+                position,
+                last,
+                [kind.__name__ for kind in kinds],
+            )
+        return _batch(rows, leave_out, last)
 
     async def read_selected(
         self, selection: Selection, *, after: int, limit: int, bounds: Bounds | None = None
@@ -332,6 +341,19 @@ def stored_event(row: asyncpg.Record) -> StoredEvent:
         at=row["at"],
         event=_decoders[row["type"]].decode(row["data"]),
     )
+
+
+def _batch(rows: Sequence[asyncpg.Record], leave_out: Mapping[str, int], last_position: int) -> LogBatch:
+    events, left_out = [], []
+    for row in rows:
+        if leave_out and row["position"] >= leave_out.get(row["project_id"], row["position"] + 1):
+            left_out.append(row["stream"])
+            continue
+        try:
+            events.append(stored_event(row))
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise UnreadableEvent(row["project_id"], row["position"], error) from error
+    return LogBatch(events=events, left_out=left_out, last_position=last_position)
 
 
 def sealed_events(commit: Commit) -> list[tuple[Any, ...]]:

@@ -37,7 +37,7 @@ DECLARE
     v_object text;
 BEGIN
     FOR v_object IN
-        SELECT 'TABLE ' || c.oid::regclass FROM pg_class c
+        SELECT CASE c.relkind WHEN 'c' THEN 'TYPE ' ELSE 'TABLE ' END || c.oid::regclass FROM pg_class c
             WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p', 'v')
               AND pg_get_userbyid(c.relowner) = ANY ({former})
               AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e')

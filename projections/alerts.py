@@ -9,7 +9,7 @@ import structlog
 
 from domain.budget import day_of, window_start
 from domain.errors import Overloaded
-from domain.events import AlertTold, BudgetAlertRaised, StoredEvent, alert_stream
+from domain.events import AlertTold, BudgetAlertRaised, Event, StoredEvent, alert_stream
 from infra.crash_points import reach
 from infra.database import Connection, Pool
 from infra.event_log import Commit, Conflict, EventLog
@@ -34,6 +34,7 @@ class Alerts:
 
     name = "alerts"
     tables = ("budget_alerts",)
+    reads: frozenset[type[Event]] = frozenset({BudgetAlertRaised, AlertTold})
 
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
         """Write one row at a time: alerts are few."""

@@ -14,9 +14,10 @@ import msgspec
 
 from domain.budget import day_of
 from domain.call_origin import Origin
-from domain.events import StoredEvent
+from domain.events import Event, StoredEvent
 from infra.database import Connection
-from projections.sums import SUMS, Amounts, Sums, add_to, usage_events
+from projections.rows import RowType
+from projections.sums import SUMS, USAGE_EVENTS, Amounts, Sums, add_to, usage_events
 
 METADATA_PREFIX = "metadata."
 MAX_NAMES = 100
@@ -41,7 +42,10 @@ KEPT = (
 )
 """Those of `SUMS` that are kept by attribute."""
 _KEPT_AT = tuple(map(SUMS.index, KEPT))
-_GROUP = {"project_id": "text", "name": "text", "day": "date", "number": "integer", "key_id": "text"}
+_ATTRIBUTE = {"project_id": "text", "name": "text", "day": "date", "number": "integer"}
+_GROUP = _ATTRIBUTE | {"key_id": "text"}
+_ROW = RowType("usage_attributes_row", _GROUP | dict.fromkeys(KEPT, "bigint"))
+_VALUE = RowType("usage_attribute_values_row", _ATTRIBUTE | {"digest": "bytea", "value": "text"})
 
 _Attribute: TypeAlias = tuple[str, str, date]
 """Project, name, day."""
@@ -51,16 +55,13 @@ _Value: TypeAlias = tuple[str, str, date, str]
 _encode = msgspec.json.Encoder().encode
 
 _KNOWN = (
-    "SELECT c.number AS candidate, v.number, CASE WHEN v.number IS NULL THEN (SELECT max(m.number) "
+    "SELECT c.number AS candidate, v.number, CASE WHEN v.number IS NULL THEN (SELECT max(m.number) "  # noqa: S608 - constants
     "FROM usage_attribute_values{suffix} m WHERE (m.project_id, m.name, m.day) = (c.project_id, c.name, c.day)) END "
-    "AS newest FROM unnest($1::text[], $2::text[], $3::date[], $4::bytea[]) WITH ORDINALITY "
-    "AS c (project_id, name, day, digest, number) LEFT JOIN usage_attribute_values{suffix} v "
+    f"AS newest FROM {_VALUE.source} AS c LEFT JOIN usage_attribute_values{{suffix}} v "
     "ON (v.project_id, v.name, v.day, v.digest) = (c.project_id, c.name, c.day, c.digest)"
 )
-_INSERT = (
-    "INSERT INTO usage_attribute_values{suffix} (project_id, name, day, number, digest, value) "
-    "SELECT * FROM unnest($1::text[], $2::text[], $3::date[], $4::integer[], $5::bytea[], $6::text[])"
-)
+"""Of candidates, which carry a number by which they are told apart here, and no value."""
+_INSERT = f"INSERT INTO usage_attribute_values{{suffix}} ({_VALUE.names}) SELECT * FROM {_VALUE.source}"  # noqa: S608 - as above
 
 
 class Attributes:
@@ -68,6 +69,7 @@ class Attributes:
 
     name = "attributes"
     tables = ("usage_attributes", "usage_attribute_values")
+    reads: frozenset[type[Event]] = USAGE_EVENTS
 
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
         """Add up by all that is said of a request first: many say the same."""
@@ -92,7 +94,7 @@ class Attributes:
         for one, key_id, amounts in kept:
             sums.add_all((*one[:3], numbers[one], key_id), amounts)
         rows = ((*group, *(amounts[at] for at in _KEPT_AT)) for group, amounts in sums.items())
-        await add_to(connection, f"usage_attributes{suffix}", _GROUP, KEPT, rows)
+        await add_to(connection, f"usage_attributes{suffix}", _ROW, _GROUP, rows)
 
 
 class _Known:
@@ -126,9 +128,8 @@ async def _numbers(connection: Connection, values: list[_Value], most: int, suff
     if not values:
         return {}
     digests = [hashlib.sha256(value.encode()).digest() for *_, value in values]
-    projects, names, days, _ = map(list, zip(*values, strict=True))
-    rows = await connection.fetch(_KNOWN.format(suffix=suffix), projects, names, days, digests)
-    known = {row["candidate"] - 1: row for row in rows}
+    candidates = [(*value[:3], at, digests[at], None) for at, value in enumerate(values)]
+    known = {row["candidate"]: row for row in await connection.fetch(_KNOWN.format(suffix=suffix), candidates)}
     newest: dict[_Attribute, int] = {}
     numbers: dict[_Value, int] = {}
     added: list[tuple[Any, ...]] = []
@@ -143,5 +144,5 @@ async def _numbers(connection: Connection, values: list[_Value], most: int, suff
             newest[attribute] = number
             added.append((*attribute, number, digests[at], value[3]))
     if added:
-        await connection.execute(_INSERT.format(suffix=suffix), *map(list, zip(*added, strict=True)))
+        await connection.execute(_INSERT.format(suffix=suffix), added)
     return numbers

@@ -7,13 +7,24 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import date, datetime
 from decimal import Decimal
+from operator import add
 
 from msgspec import Struct
 
 from domain.budget import PERIODS, Period, Scope, resets_at, window_start
-from domain.events import AttemptLost, CostIncurred, CostReconciled, StoredEvent
+from domain.events import AttemptLost, CostIncurred, CostReconciled, Event, StoredEvent
 from domain.money import ZERO, NanoUsd, to_usd
 from infra.database import Connection, Pool, database_errors
+from projections.rows import RowType
+from projections.sums import add_to
+
+_GROUP = {"scope": "text", "scope_id": "text", "period": "text", "starts_on": "date"}
+_ROW = RowType(
+    "budget_balances_row",
+    _GROUP
+    | {"project_id": "text"}
+    | dict.fromkeys(("spent_nano_usd", "assumed_nano_usd", "overage_nano_usd"), "bigint"),
+)
 
 
 class Balance(Struct, frozen=True, kw_only=True):
@@ -40,10 +51,11 @@ class Budgets:
 
     name = "budgets"
     tables = ("budget_balances",)
+    reads: frozenset[type[Event]] = frozenset({CostIncurred, CostReconciled, AttemptLost})
 
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
-        """Add the amounts up by window."""
-        sums: defaultdict[tuple[Scope, str, Period, date, str], list[int]] = defaultdict(lambda: [0, 0, 0])
+        """Add the amounts up by key and day, then by window."""
+        charged: defaultdict[tuple[str, str, date], list[int]] = defaultdict(lambda: [0, 0, 0])
         for stored in events:
             overage = 0
             match stored.event:
@@ -56,26 +68,23 @@ class Budgets:
                     spent, assumed = 0, event.assumed_nano_usd
                 case _:
                     continue
-            for scope, scope_id in (("key", event.key_id), ("project", stored.project_id)):
+            amounts = charged[stored.project_id, event.key_id, event.budget_day]
+            amounts[0] += spent
+            amounts[1] += assumed
+            amounts[2] += overage
+        sums: defaultdict[tuple[str, str, Period, date, str], tuple[int, ...]] = defaultdict(lambda: (0, 0, 0))
+        for (project_id, key_id, day), amounts in charged.items():
+            for scope, scope_id in (("key", key_id), ("project", project_id)):
                 for period in PERIODS:
-                    start = window_start(event.budget_day, period)
-                    window = sums[scope, scope_id, period, start, stored.project_id]  # type: ignore[index]  # scopes
-                    window[0] += spent
-                    window[1] += assumed
-                    window[2] += overage
-        if sums:
-            rows = sorted((*window, *amounts) for window, amounts in sums.items())
-            await connection.execute(
-                f"INSERT INTO budget_balances{suffix} AS b (scope, scope_id, period, starts_on, project_id, "  # noqa: S608 - the suffix is a constant
-                "spent_nano_usd, assumed_nano_usd, overage_nano_usd) "
-                "SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::date[], $5::text[], $6::bigint[], "
-                "$7::bigint[], $8::bigint[]) "
-                "ON CONFLICT (scope, scope_id, period, starts_on) DO UPDATE SET "
-                "spent_nano_usd = b.spent_nano_usd + excluded.spent_nano_usd, "
-                "assumed_nano_usd = b.assumed_nano_usd + excluded.assumed_nano_usd, "
-                "overage_nano_usd = b.overage_nano_usd + excluded.overage_nano_usd",
-                *map(list, zip(*rows, strict=True)),
-            )
+                    window = (scope, scope_id, period, window_start(day, period), project_id)
+                    sums[window] = tuple(map(add, sums[window], amounts))
+        await add_to(
+            connection,
+            f"budget_balances{suffix}",
+            _ROW,
+            _GROUP,
+            ((*window, *amounts) for window, amounts in sums.items()),
+        )
 
 
 async def balances_of(

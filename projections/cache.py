@@ -4,10 +4,22 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from domain.events import RequestCompleted, StoredEvent
+from domain.events import Event, RequestCompleted, StoredEvent
 from infra.database import Connection, Pool
+from projections.rows import RowType
 
 MAX_EXPIRED_PER_SWEEP = 5_000
+_ROW = RowType(
+    "cache_entries_row",
+    {
+        "project_id": "text",
+        "cache_key": "bytea",
+        "request_id": "text",
+        "blob_id": "text",
+        "created_at": "timestamptz",
+        "expires_at": "timestamptz",
+    },
+)
 
 
 class Cache:
@@ -15,6 +27,7 @@ class Cache:
 
     name = "cache"
     tables = ("cache_entries",)
+    reads: frozenset[type[Event]] = frozenset({RequestCompleted})
 
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
         """Point each cache key at its newest response."""
@@ -28,15 +41,11 @@ class Cache:
                 case _:
                     continue
         if entries:
-            rows = sorted(entries.values())
             await connection.execute(
-                f"INSERT INTO cache_entries{suffix} "  # noqa: S608 - the suffix is a constant
-                "(project_id, cache_key, request_id, blob_id, created_at, expires_at) "
-                "SELECT * FROM unnest($1::text[], $2::bytea[], $3::text[], $4::text[], $5::timestamptz[], "
-                "$6::timestamptz[]) "
+                f"INSERT INTO cache_entries{suffix} ({_ROW.names}) SELECT * FROM {_ROW.source} "  # noqa: S608 - constants
                 "ON CONFLICT (project_id, cache_key) DO UPDATE SET request_id = excluded.request_id, "
                 "blob_id = excluded.blob_id, created_at = excluded.created_at, expires_at = excluded.expires_at",
-                *map(list, zip(*rows, strict=True)),
+                sorted(entries.values()),
             )
 
 

@@ -17,22 +17,28 @@ from domain.events import (
 from domain.idempotency import Idempotency
 from domain.request_decider import may_be_kept
 from infra.database import Connection, Pool
+from projections.rows import RowType
 
 MAX_REMOVED_PER_SWEEP = 5_000
 
-_COLUMNS = {
-    "project_id": "text",
-    "idempotency_key": "bytea",
-    "fingerprint": "text",
-    "request_id": "text",
-    "received_at_ms": "bigint",
-    "is_kept": "boolean",
-    "blob_id": "text",
-    "answer_bytes": "bigint",
-    "expires_at": "timestamptz",
-}
-_NAMES = ", ".join(_COLUMNS)
-_ARRAYS = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(_COLUMNS.values(), start=1))
+_ROW = RowType(
+    "idempotency_entries_row",
+    {
+        "project_id": "text",
+        "idempotency_key": "bytea",
+        "fingerprint": "text",
+        "request_id": "text",
+        "received_at_ms": "bigint",
+        "is_kept": "boolean",
+        "blob_id": "text",
+        "answer_bytes": "bigint",
+        "expires_at": "timestamptz",
+    },
+)
+_END = RowType(
+    "idempotency_entries_end",
+    {"project_id": "text", "idempotency_key": "bytea", "request_id": "text", "is_freed": "boolean"},
+)
 _MERGE = ", ".join(
     (
         "is_kept = excluded.is_kept OR (e.is_kept AND e.request_id = excluded.request_id)",
@@ -52,6 +58,7 @@ class IdempotencyKeys:
 
     name = "idempotency"
     tables = ("idempotency_entries",)
+    reads: frozenset[type[Event]] = frozenset({*_KNOWN, RequestFailed})
 
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
         """Store what is known of the requests, and remove those that ended without anything to keep."""
@@ -106,19 +113,19 @@ async def _write(
         newest = {(row["project_id"], row["idempotency_key"]): row for row in sorted(rows.values(), key=_age)}
         in_order = [newest[slot] for slot in sorted(newest)]
         await connection.execute(
-            f"INSERT INTO idempotency_entries{suffix} AS e ({_NAMES}) SELECT * FROM unnest({_ARRAYS}) "  # noqa: S608 - constants of this module
+            f"INSERT INTO idempotency_entries{suffix} AS e ({_ROW.names}) SELECT * FROM {_ROW.source} "  # noqa: S608 - constants of this module
             f"ON CONFLICT (project_id, idempotency_key) DO UPDATE SET {_MERGE} "
             "WHERE (e.received_at_ms, e.request_id) <= (excluded.received_at_ms, excluded.request_id)",
-            *([row[name] for row in in_order] for name in _COLUMNS),
+            [tuple(row[name] for name in _ROW.columns) for row in in_order],
         )
     if freed:
         ended = sorted((*slot, *request) for slot, requests in freed.items() for request in requests)
         await connection.execute(
             f"DELETE FROM idempotency_entries{suffix} e "  # noqa: S608 - the suffix is a constant
-            "USING unnest($1::text[], $2::bytea[], $3::text[], $4::boolean[]) "
-            "AS f (project_id, key, request_id, is_freed) WHERE e.project_id = f.project_id "
-            "AND e.idempotency_key = f.key AND e.request_id = f.request_id AND (NOT e.is_kept OR f.is_freed)",
-            *map(list, zip(*ended, strict=True)),
+            f"USING {_END.source} AS f WHERE e.project_id = f.project_id "
+            "AND e.idempotency_key = f.idempotency_key AND e.request_id = f.request_id "
+            "AND (NOT e.is_kept OR f.is_freed)",
+            ended,
         )
 
 

@@ -13,6 +13,7 @@ from msgspec import Struct
 from domain.events import (
     BatchAccepted,
     BatchEnded,
+    Event,
     JobCancelled,
     JobFailed,
     JobStarted,
@@ -22,38 +23,45 @@ from domain.events import (
     WebhookTold,
 )
 from infra.database import Connection, Pool, database_errors
+from projections.rows import RowType
 
 JobStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 MAX_PAGE = 200
 
-_ACCEPTED = {
-    "job_id": "text",
-    "project_id": "text",
-    "key_id": "text",
-    "batch_id": "text",
-    "custom_id": "text",
-    "operation": "text",
-    "model": "text",
-    "status": "text",
-    "accepted_at": "timestamptz",
-    "deadline": "timestamptz",
-    "webhook_url": "text",
-}
-_CHANGED = {
-    "job_id": "text",
-    "status": "text",
-    "started_at": "timestamptz",
-    "ended_at": "timestamptz",
-    "runs": "integer",
-    "request_id": "text",
-    "result_blob_id": "text",
-    "result_expires_at": "timestamptz",
-    "error_code": "text",
-    "error_message": "text",
-    "error_status": "integer",
-    "told": "text",
-    "told_status": "integer",
-}
+_ACCEPTED = RowType(
+    "jobs_row",
+    {
+        "job_id": "text",
+        "project_id": "text",
+        "key_id": "text",
+        "batch_id": "text",
+        "custom_id": "text",
+        "operation": "text",
+        "model": "text",
+        "status": "text",
+        "accepted_at": "timestamptz",
+        "deadline": "timestamptz",
+        "webhook_url": "text",
+    },
+)
+_CHANGED = RowType(
+    "jobs_change",
+    {
+        "job_id": "text",
+        "status": "text",
+        "started_at": "timestamptz",
+        "ended_at": "timestamptz",
+        "runs": "integer",
+        "request_id": "text",
+        "result_blob_id": "text",
+        "result_expires_at": "timestamptz",
+        "error_code": "text",
+        "error_message": "text",
+        "error_status": "integer",
+        "told": "text",
+        "told_status": "integer",
+    },
+)
 _JOB = (
     "SELECT j.*, CASE r.status WHEN 'cached' THEN 0 ELSE r.cost_nano_usd END AS cost_nano_usd "
     "FROM jobs j LEFT JOIN requests r ON r.request_id = j.request_id AND r.project_id = j.project_id "
@@ -111,6 +119,9 @@ class Jobs:
 
     name = "jobs"
     tables = ("jobs", "job_batches")
+    reads: frozenset[type[Event]] = frozenset(
+        {RequestAccepted, BatchAccepted, BatchEnded, JobStarted, JobSucceeded, JobFailed, JobCancelled, WebhookTold}
+    )
 
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
         """Insert what is accepted, then write what has changed, each row once."""
@@ -124,15 +135,19 @@ class Jobs:
                 case BatchAccepted() as event:
                     batches.append(_batch(stored, event))
                 case JobStarted() | JobSucceeded() | JobFailed() | JobCancelled() as event:
-                    row = changed.setdefault(event.job_id, dict.fromkeys(_CHANGED) | {"job_id": event.job_id})
+                    row = changed.setdefault(event.job_id, dict.fromkeys(_CHANGED.columns) | {"job_id": event.job_id})
                     row.update(_change(stored, event))
                 case WebhookTold() as event if stored.stream.startswith("job-"):
                     job_id = stored.stream.removeprefix("job-")
-                    row = changed.setdefault(job_id, dict.fromkeys(_CHANGED) | {"job_id": job_id})
+                    row = changed.setdefault(job_id, dict.fromkeys(_CHANGED.columns) | {"job_id": job_id})
                     row.update(told=event.outcome, told_status=event.status)
                 case _:
                     continue
-        await _insert(connection, f"jobs{suffix}", _ACCEPTED, accepted)
+        if accepted:
+            await connection.execute(
+                f"INSERT INTO jobs{suffix} ({_ACCEPTED.names}) SELECT * FROM {_ACCEPTED.source}",  # noqa: S608 - constants
+                [tuple(row[name] for name in _ACCEPTED.columns) for row in accepted],
+            )
         await _update(connection, f"jobs{suffix}", list(changed.values()))
         if batches:
             await connection.executemany(
@@ -318,26 +333,15 @@ def _change(stored: StoredEvent, event: JobStarted | JobSucceeded | JobFailed | 
             return {"status": "cancelled", "ended_at": stored.at}
 
 
-async def _insert(connection: Connection, table: str, columns: dict[str, str], rows: Sequence[dict[str, Any]]) -> None:
-    if rows:
-        arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(columns.values(), start=1))
-        await connection.execute(
-            f"INSERT INTO {table} ({', '.join(columns)}) SELECT * FROM unnest({arrays})",  # noqa: S608 - constants
-            *([row[name] for row in rows] for name in columns),
-        )
-
-
 async def _update(connection: Connection, table: str, rows: Sequence[dict[str, Any]]) -> None:
     """Write the columns that are not None into rows of `jobs`, in the order of their ids."""
     if not rows:
         return
-    in_order = sorted(rows, key=lambda row: str(row["job_id"]))
-    arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(_CHANGED.values(), start=1))
-    names = [name for name in _CHANGED if name != "job_id"]
+    names = [name for name in _CHANGED.columns if name != "job_id"]
     await connection.execute(
         f"UPDATE {table} AS j SET {', '.join(f'{name} = coalesce(n.{name}, j.{name})' for name in names)} "  # noqa: S608 - constants
-        f"FROM unnest({arrays}) AS n ({', '.join(_CHANGED)}) WHERE j.job_id = n.job_id",
-        *([row[name] for row in in_order] for name in _CHANGED),
+        f"FROM {_CHANGED.source} AS n WHERE j.job_id = n.job_id",
+        [tuple(row[name] for name in _CHANGED.columns) for row in sorted(rows, key=lambda row: str(row["job_id"]))],
     )
 
 

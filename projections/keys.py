@@ -17,6 +17,7 @@ from domain.events import (
     ApiKeyChanged,
     ApiKeyIssued,
     ApiKeyRevoked,
+    Event,
     KeySettings,
     ProjectCreated,
     ProjectSettingsChanged,
@@ -47,6 +48,7 @@ _KEY = (
     f"ORDER BY t.name, t.project_id = '{INSTALLATION}') AS r)::text AS routes "
     "FROM api_keys k JOIN projects p USING (project_id) "
 )
+_OF_KEYS = (ApiKeyIssued, ApiKeyChanged, ApiKeyRevoked)
 _OF_PROJECTS = (ProjectCreated, ProjectSettingsChanged, WebhookSecretRotated)
 _PROJECT = (
     "SELECT project_id, name, created_at, daily_budget_nano_usd, monthly_budget_nano_usd, alert_url, "
@@ -99,11 +101,12 @@ class Keys:
 
     name = "keys"
     tables = ("projects", "api_keys")
+    reads: frozenset[type[Event]] = frozenset({*_OF_PROJECTS, *_OF_KEYS})
 
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
         """Make the rows what their streams in the log say."""
         await fold_streams(connection, "fold_projects", events, _OF_PROJECTS, suffix)
-        await fold_streams(connection, "fold_keys", events, (ApiKeyIssued, ApiKeyChanged, ApiKeyRevoked), suffix)
+        await fold_streams(connection, "fold_keys", events, _OF_KEYS, suffix)
 
 
 async def keys_by_hash(pool: Pool, secret_hashes: Sequence[bytes]) -> dict[bytes, KeyRecord]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from domain.events import PriceSet, StoredEvent
+from domain.events import Event, PriceSet, StoredEvent
 from domain.pricing import ClassPrices, PriceOverride
 from infra.database import Connection, Pool, database_errors
 from projections.projection import fold_streams
@@ -17,6 +17,7 @@ class Prices:
 
     name = "prices"
     tables = ("price_overrides",)
+    reads: frozenset[type[Event]] = frozenset({PriceSet})
 
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
         """Make the rows what their streams in the log say."""

@@ -24,10 +24,16 @@ class Projection(Protocol):
         """Return the names of the tables that `fold` writes."""
         ...
 
+    @property
+    def reads(self) -> frozenset[type[Event]]:
+        """Return the kinds of events that change the tables."""
+        ...
+
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
         """Write the changes that the events make to the tables. A rebuild passes the `suffix` of its shadow tables.
 
-        Accepts every event, because history has happened. Reads no clock, and no tables but its own.
+        Accepts every event, because history has happened, and those alone that it `reads` have the same effect. Reads
+        no clock, and no tables but its own.
         """
         ...
 

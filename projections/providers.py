@@ -5,7 +5,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from domain.events import ProviderConfigured, ProviderRemoved, StoredEvent
+from domain.events import Event, ProviderConfigured, ProviderRemoved, StoredEvent
 from domain.routing import NamedProvider
 from infra.database import Connection, Pool, database_errors
 from projections.projection import fold_streams
@@ -25,6 +25,7 @@ class Providers:
 
     name = "providers"
     tables = ("providers",)
+    reads: frozenset[type[Event]] = frozenset({ProviderConfigured, ProviderRemoved})
 
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
         """Make the rows what their streams in the log say."""

@@ -1,9 +1,17 @@
-"""Rebuilds a projection from the log in shadow tables, and swaps them with the live ones. Requests go on meanwhile."""
+"""Rebuilds a projection from the log in shadow tables, and swaps them with the live ones. Requests go on meanwhile.
+
+A shadow table gets its indexes when it is full, but for the one that its rows are merged by. While a batch is written,
+the next one is read.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 
 import asyncpg
 
 from infra.database import Connection, Pool
-from infra.event_log import EventLog
+from infra.event_log import EventLog, LogBatch
 from infra.progress import Progress, untold
 from projections.projection import Projection
 from projections.quarantine import QuarantineChangedError, quarantined_positions
@@ -11,7 +19,8 @@ from projections.registry import INLINE
 
 SHADOW = "__rebuild"
 REPLACED = "__replaced"
-BATCH_EVENTS = 2_000
+BATCH_EVENTS = 10_000
+INDEX_TIMEOUT_S = 3_600.0
 REBUILD_LOCK = 0x6761746577617952
 
 _GRANTS = """
@@ -24,6 +33,13 @@ _GRANTS = """
     GROUP BY g.grantee
 """
 """The statements that give a table the owner and the grants of another."""
+
+
+_INDEXES = """
+    SELECT pg_get_indexdef(i.indexrelid) AS definition, i.indexrelid::regclass::text AS name
+    FROM pg_index i WHERE i.indrelid = $1::text::regclass AND NOT i.indisunique
+"""
+"""The indexes of a table by which no rows are merged."""
 
 
 class RebuildRunningError(Exception):
@@ -50,31 +66,74 @@ async def rebuild(pool: Pool, log: EventLog, projection: Projection, progress: P
 
 
 async def _rebuild(pool: Pool, log: EventLog, projection: Projection, progress: Progress) -> int:
-    for table in projection.tables:
-        await pool.execute(f"DROP TABLE IF EXISTS {table}{SHADOW}")
-        await pool.execute(f"CREATE TABLE {table}{SHADOW} (LIKE {table} INCLUDING ALL)")
-    position = 0
+    indexes = [index for table in projection.tables for index in await _make_shadow(pool, table)]
     left_out = {} if projection in INLINE else await quarantined_positions(pool)  # as in the live tables
-    while batch := await log.read_batch(position, limit=BATCH_EVENTS, leave_out=left_out):
-        live = await _live_position(pool, projection)
-        if batch.last_position > live:
-            break  # the rest is folded under the lock
-        async with pool.acquire() as connection, connection.transaction():
-            await projection.fold(connection, batch.events, SHADOW)
-        position = batch.last_position
-        progress(position, live)
+    position = await _fold(pool, log, projection, 0, left_out, progress)
+    for index in indexes:
+        await pool.execute(index, timeout=INDEX_TIMEOUT_S)
+    position = await _fold(pool, log, projection, position, left_out, progress)  # what came meanwhile
     async with pool.acquire() as connection, connection.transaction():
         end = await _lock(connection, projection)
         if projection not in INLINE and left_out != await quarantined_positions(connection):
             raise QuarantineChangedError("a project was quarantined or released meanwhile: run the rebuild again")
         while position < end:
-            batch = await log.read_batch(position, limit=min(BATCH_EVENTS, end - position), leave_out=left_out)
+            limit = min(BATCH_EVENTS, end - position)
+            batch = await log.read_kinds(position, limit=limit, leave_out=left_out, kinds=projection.reads)
             assert batch is not None, "the log has every event that the live tables have"
             await projection.fold(connection, batch.events, SHADOW)
             position = batch.last_position
         for table in projection.tables:
             await _swap(connection, table)
     return position
+
+
+async def _make_shadow(pool: Pool, table: str) -> list[str]:
+    """Make an empty shadow table. Return the statements that make the indexes that it lacks."""
+    shadow = f"{table}{SHADOW}"
+    await pool.execute(f"DROP TABLE IF EXISTS {shadow}")
+    await pool.execute(f"CREATE TABLE {shadow} (LIKE {table} INCLUDING ALL)")
+    indexes = await pool.fetch(_INDEXES, shadow)
+    for index in indexes:
+        await pool.execute(f"DROP INDEX {index['name']}")
+    return [index["definition"] for index in indexes]
+
+
+async def _fold(
+    pool: Pool, log: EventLog, projection: Projection, position: int, left_out: Mapping[str, int], progress: Progress
+) -> int:
+    """Fold what follows a position into the shadow tables. Return how far; the rest is folded under the lock."""
+    async with aclosing(_batches(log, projection, position, left_out)) as batches:
+        async for batch in batches:
+            live = await _live_position(pool, projection)
+            if batch.last_position > live:
+                break
+            if batch.events:
+                async with pool.acquire() as connection, connection.transaction():
+                    await connection.execute("SET LOCAL synchronous_commit = off")  # the swap's commit makes it durable
+                    await projection.fold(connection, batch.events, SHADOW)
+            position = batch.last_position
+            progress(position, live)
+    return position
+
+
+async def _batches(
+    log: EventLog, projection: Projection, after: int, left_out: Mapping[str, int]
+) -> AsyncGenerator[LogBatch, None]:
+    """Yield what the projection reads of the log, in order. The next batch is asked for before this one is folded."""
+
+    def ask(position: int) -> asyncio.Future[LogBatch | None]:
+        reading = log.read_kinds(position, limit=BATCH_EVENTS, leave_out=left_out, kinds=projection.reads)
+        return asyncio.ensure_future(reading)
+
+    asked = ask(after)
+    try:
+        while (batch := await asked) is not None:
+            asked = ask(batch.last_position)
+            await asyncio.sleep(0)  # it is sent before this one is folded
+            yield batch
+    finally:
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
 
 
 async def _live_position(pool: Pool | Connection, projection: Projection) -> int:

@@ -8,8 +8,9 @@ from datetime import date
 from typing import TypeAlias
 
 from domain.budget import day_of
-from domain.events import RequestRejected, StoredEvent
+from domain.events import Event, RequestRejected, StoredEvent
 from infra.database import Connection
+from projections.rows import RowType
 
 _GROUP = {"project_id": "text", "day": "date", "key_id": "text", "window_name": "text"}
 _LAST = {
@@ -21,11 +22,10 @@ _LAST = {
     "held_nano_usd": "bigint",
     "asked_nano_usd": "bigint",
 }
-_COLUMNS = _GROUP | {"requests": "bigint"} | _LAST
-_ARRAYS = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(_COLUMNS.values(), 1))
+_ROW = RowType("usage_refusals_row", _GROUP | {"requests": "bigint"} | _LAST)
 _REPLACED = ", ".join(f"{name} = excluded.{name}" for name in _LAST)
 _WRITE = (
-    f"INSERT INTO {{table}} AS r ({', '.join(_COLUMNS)}) SELECT * FROM unnest({_ARRAYS}) "  # noqa: S608 - constants
+    f"INSERT INTO {{table}} AS r ({_ROW.names}) SELECT * FROM {_ROW.source} "  # noqa: S608 - constants
     f"ON CONFLICT ({', '.join(_GROUP)}) DO UPDATE SET requests = r.requests + excluded.requests, {_REPLACED}"
 )
 _Group: TypeAlias = tuple[str, date, str, str]
@@ -36,6 +36,7 @@ class Refusals:
 
     name = "refusals"
     tables = ("usage_refusals",)
+    reads: frozenset[type[Event]] = frozenset({RequestRejected})
 
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
         """Count the refusals of each group, and keep the last."""
@@ -61,6 +62,4 @@ class Refusals:
             for group, (stored, event, count) in sorted(last.items(), key=lambda one: one[0])
         ]
         if rows:
-            await connection.execute(
-                _WRITE.format(table=f"usage_refusals{suffix}"), *map(list, zip(*rows, strict=True))
-            )
+            await connection.execute(_WRITE.format(table=f"usage_refusals{suffix}"), rows)

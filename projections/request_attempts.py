@@ -92,7 +92,8 @@ def _view(stored_events: Sequence[StoredEvent], began_at: datetime | None) -> At
     outcome: Literal["answered", "cut", "failed", "lost"] = (
         "answered" if answered else "failed" if failed is not None else "lost" if lost is not None else "cut"
     )
-    cost = to_usd(costs[0]) if costs and costs[0] is not None else None
+    known = [cost for cost in costs if cost is not None]  # of a response in the background it comes later
+    cost = to_usd(known[-1]) if known else None
     return AttemptView(
         attempt=ended.attempt,
         model=ended.model,

@@ -1,32 +1,34 @@
 """One row for each request: its model, provider, key, time, outcome and cost."""
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Literal, TypeAlias
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import astuple
 
-from domain.call_origin import Origin
 from domain.errors import BudgetExceeded
 from domain.events import (
     AttemptFailed,
     AttemptLost,
     CostIncurred,
     CostReconciled,
+    Event,
     RequestCompleted,
     RequestFailed,
     RequestRejected,
     RequestServedFromCache,
     StoredEvent,
 )
-from domain.pricing import Price
 from domain.tokens import TokenUsage
 from infra.database import Connection
+from infra.ids import first_id
+from projections.rows import RowType
 
 Status = Literal["running", "completed", "cached", "failed", "rejected"]
-MAX_PAGE = 200
 
 _encode = msgspec.json.Encoder().encode
-_decode_price = msgspec.json.Decoder(Price).decode
 
 _TYPES = {
     "request_id": "text",
@@ -57,8 +59,13 @@ _TYPES = {
     "agent": "text",
     "client": "text",
     "first_token_ms": "bigint",
+    "served_model": "text",
+    "is_late": "boolean",
 }
-_JSON = ("price", "metadata")
+LATE_AFTER = timedelta(hours=1)
+"""A request whose first event comes longer after its id was made is late: one that waited in the queue."""
+_ROW = RowType("requests_row", _TYPES)
+_SELECTED = ", ".join(f"{name}::json" if name in ("price", "metadata") else name for name in _TYPES)
 
 _MERGE = ", ".join(
     (
@@ -75,7 +82,15 @@ _MERGE = ", ".join(
         "cost_is_lower_bound = r.cost_is_lower_bound OR excluded.cost_is_lower_bound",
         *(
             f"{name} = coalesce(excluded.{name}, r.{name})"
-            for name in ("latency_ms", "first_token_ms", "finish_reason", "price", "error_code", "error_message")
+            for name in (
+                "latency_ms",
+                "first_token_ms",
+                "finish_reason",
+                "price",
+                "error_code",
+                "error_message",
+                "served_model",
+            )
         ),
     )
 )
@@ -88,123 +103,167 @@ class Requests:
     name = "requests"
     tables = ("requests",)
 
+    @property
+    def reads(self) -> frozenset[type[Event]]:
+        """The kinds of events that change a request's row."""
+        return frozenset(_CHANGES)
+
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
         """Merge the events by request, then merge the results into the stored rows."""
-        rows: dict[str, dict[str, Any]] = {}
+        rows: dict[str, _Row] = {}
+        never_late_from = first_id("req", max(stored.at for stored in events) - LATE_AFTER) if events else ""
         for stored in events:
-            changes = _changes(stored)
-            if changes is not None:
-                _merge(rows, stored, changes)
+            change: Callable[[_Row, Any], None] | None = _CHANGES.get(type(stored.event))
+            if change is None:
+                continue
+            event: Any = stored.event
+            row = rows.get(event.request_id)
+            if row is None:
+                row = rows[event.request_id] = _begun(stored, event)
+                row.is_late = event.request_id < never_late_from and _is_late(stored, event)
+            change(row, event)
         if rows:
-            columns = [[rows[request_id][name] for request_id in sorted(rows)] for name in _TYPES]
-            selected = ", ".join(f"{name}::json" if name in _JSON else name for name in _TYPES)
-            names = ", ".join(_TYPES)
-            arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(_TYPES.values(), start=1))
             await connection.execute(
-                f"INSERT INTO requests{suffix} AS r ({names}) SELECT {selected} FROM unnest({arrays}) AS n ({names}) "  # noqa: S608 - constants of this module
+                f"INSERT INTO requests{suffix} AS r ({_ROW.names}) SELECT {_SELECTED} FROM {_ROW.source} "  # noqa: S608 - constants of this module
                 f"ON CONFLICT (request_id) DO UPDATE SET {_MERGE}",
-                *columns,
+                sorted(map(astuple, rows.values())),
             )
 
 
-def _changes(stored: StoredEvent) -> dict[str, Any] | None:
-    """Return the columns that an event sets in its request's row; None if the event sets none."""
-    match stored.event:
-        case RequestCompleted() as event:
-            return {
-                "status": "completed",
-                "provider": event.provider,  # of the target that answered
-                "attempts": event.attempt,
-                "latency_ms": event.latency_ms,
-                "first_token_ms": event.first_token_ms,
-                "finish_reason": event.finish_reason,
-                **_tokens(event.usage),
-            }
-        case CostIncurred() as event:
-            return {
-                "attempts": event.attempt,
-                "cost_nano_usd": event.cost_nano_usd,
-                "assumed_nano_usd": -event.replaces_assumed_nano_usd,
-                "price": _encode(event.price).decode() if event.price is not None else None,
-                "tokens_estimated": event.estimated or None,
-                "cost_is_lower_bound": event.is_lower_bound or None,
-                **(_tokens(event.usage) if event.usage is not None else {}),
-            }
-        case CostReconciled() as event:
-            return {
-                "cost_nano_usd": event.cost_nano_usd,
-                "assumed_nano_usd": -event.replaces_assumed_nano_usd,
-                **(_tokens(event.usage) if event.usage is not None else {}),
-            }
-        case RequestRejected() as event:
-            return {
-                "status": "rejected",
-                "error_code": BudgetExceeded.code,
-                "error_message": f"the {event.window} budget does not cover it",
-            }
-        case RequestServedFromCache() as event:
-            return {
-                "status": "cached",
-                "latency_ms": event.latency_ms,
-                "saved_nano_usd": event.saved_nano_usd or 0,
-                "origin_request_id": event.origin_request_id,
-                **_tokens(event.usage),
-            }
-        case RequestFailed() as event:
-            return {
-                "status": "failed",
-                "latency_ms": event.latency_ms,
-                "error_code": event.code,
-                "error_message": event.message,
-                "origin_request_id": event.replays_request_id,
-            }
-        case AttemptFailed() as event:
-            return {"attempts": event.attempt}
-        case AttemptLost() as event:
-            return {"attempts": event.attempt, "assumed_nano_usd": event.assumed_nano_usd}
-        case _:
-            return None
+_End: TypeAlias = RequestCompleted | RequestServedFromCache | RequestFailed | RequestRejected
 
 
-def _merge(rows: dict[str, dict[str, Any]], stored: StoredEvent, changes: dict[str, Any]) -> None:
-    event: Any = stored.event
-    row = rows.get(event.request_id)
-    if row is None:
-        row = rows[event.request_id] = dict.fromkeys(_TYPES) | {
-            "request_id": event.request_id,
-            "project_id": stored.project_id,
-            "key_id": event.key_id,
-            "at": stored.at,
-            "operation": event.operation,
-            "model": event.asked_as or event.model,
-            "provider": event.provider,
-            "status": "running",
-            "attempts": 0,
-            "prompt_tokens": 0,
-            "completion_tokens": 0,
-            "cached_prompt_tokens": 0,
-            "assumed_nano_usd": 0,
-            "saved_nano_usd": 0,
-            "tokens_estimated": False,
-            "cost_is_lower_bound": False,
-            "metadata": _encode(event.metadata).decode() if event.metadata is not None else None,
-        }
-        if event.origin is not None:
-            row |= {name: getattr(event.origin, name) for name in Origin.__struct_fields__}
-    for name, value in changes.items():
-        if value is None:
-            continue
-        if name == "attempts":
-            row[name] = max(row[name], value)
-        elif name.endswith(("_tokens", "_nano_usd")):
-            row[name] = (row[name] or 0) + value
-        else:
-            row[name] = value
+class _Row(Struct, gc=False):
+    """What some events of a request make of its row. The fields are those of `_TYPES`, in their order."""
+
+    request_id: str
+    project_id: str
+    key_id: str
+    at: datetime
+    operation: str
+    model: str
+    provider: str
+    status: Status = "running"
+    attempts: int = 0
+    latency_ms: int | None = None
+    finish_reason: str | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_prompt_tokens: int = 0
+    cost_nano_usd: int | None = None
+    assumed_nano_usd: int = 0
+    saved_nano_usd: int = 0
+    tokens_estimated: bool = False
+    cost_is_lower_bound: bool = False
+    price: str | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    origin_request_id: str | None = None
+    metadata: str | None = None
+    session: str | None = None
+    agent: str | None = None
+    client: str | None = None
+    first_token_ms: int | None = None
+    served_model: str | None = None
+    """Of the target that the request ended at; None: it is `model`."""
+    is_late: bool = False
+
+    def end(self, status: Status, event: _End) -> None:
+        self.status = status
+        if event.asked_as is not None:
+            self.served_model = event.model
+
+    def add_tokens(self, usage: TokenUsage | None) -> None:
+        if usage is not None:
+            self.prompt_tokens += usage.prompt_tokens
+            self.completion_tokens += usage.completion_tokens
+            self.cached_prompt_tokens += usage.cached_prompt_tokens
+
+    def add_cost(self, event: CostIncurred | CostReconciled) -> None:
+        if event.cost_nano_usd is not None:
+            self.cost_nano_usd = (self.cost_nano_usd or 0) + event.cost_nano_usd
+        self.assumed_nano_usd -= event.replaces_assumed_nano_usd
+        self.add_tokens(event.usage)
+
+    def tried(self, attempt: int) -> None:
+        self.attempts = max(self.attempts, attempt)
 
 
-def _tokens(usage: TokenUsage) -> dict[str, int]:
-    return {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "cached_prompt_tokens": usage.cached_prompt_tokens,
-    }
+def _begun(stored: StoredEvent, event: Any) -> _Row:
+    row = _Row(
+        event.request_id,
+        stored.project_id,
+        event.key_id,
+        stored.at,
+        event.operation,
+        event.asked_as or event.model,
+        event.provider,
+    )
+    if event.metadata is not None:
+        row.metadata = _encode(event.metadata).decode()
+    if event.origin is not None:
+        row.session, row.agent, row.client = event.origin.session, event.origin.agent, event.origin.client
+    return row
+
+
+def _is_late(stored: StoredEvent, event: Any) -> bool:
+    return bool(event.request_id < first_id("req", stored.at - LATE_AFTER))
+
+
+def _completed(row: _Row, event: RequestCompleted) -> None:
+    row.end("completed", event)
+    row.provider = event.provider  # of the target that answered
+    row.tried(event.attempt)
+    row.latency_ms = event.latency_ms
+    row.first_token_ms = event.first_token_ms if event.first_token_ms is not None else row.first_token_ms
+    row.finish_reason = event.finish_reason if event.finish_reason is not None else row.finish_reason
+    row.add_tokens(event.usage)
+
+
+def _incurred(row: _Row, event: CostIncurred) -> None:
+    row.tried(event.attempt)
+    row.add_cost(event)
+    if event.price is not None:
+        row.price = _encode(event.price).decode()
+    row.tokens_estimated |= event.estimated
+    row.cost_is_lower_bound |= event.is_lower_bound
+
+
+def _rejected(row: _Row, event: RequestRejected) -> None:
+    row.end("rejected", event)
+    row.error_code = BudgetExceeded.code
+    row.error_message = f"the {event.window} budget does not cover it"
+
+
+def _served(row: _Row, event: RequestServedFromCache) -> None:
+    row.end("cached", event)
+    row.latency_ms = event.latency_ms
+    row.saved_nano_usd += event.saved_nano_usd or 0
+    row.origin_request_id = event.origin_request_id
+    row.add_tokens(event.usage)
+
+
+def _failed(row: _Row, event: RequestFailed) -> None:
+    row.end("failed", event)
+    row.latency_ms = event.latency_ms
+    row.error_code, row.error_message = event.code, event.message
+    if event.replays_request_id is not None:
+        row.origin_request_id = event.replays_request_id
+
+
+def _lost(row: _Row, event: AttemptLost) -> None:
+    row.tried(event.attempt)
+    row.assumed_nano_usd += event.assumed_nano_usd
+
+
+_CHANGES: Mapping[type[Event], Callable[[_Row, Any], None]] = {
+    RequestCompleted: _completed,
+    CostIncurred: _incurred,
+    CostReconciled: _Row.add_cost,
+    RequestRejected: _rejected,
+    RequestServedFromCache: _served,
+    RequestFailed: _failed,
+    AttemptFailed: lambda row, event: row.tried(event.attempt),
+    AttemptLost: _lost,
+}
+"""What an event changes in its request's row."""

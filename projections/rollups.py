@@ -11,10 +11,11 @@ from typing import Any, Literal, TypeAlias
 
 from domain.budget import day_of
 from domain.errors import BudgetExceeded
-from domain.events import RequestCompleted, RequestFailed, RequestRejected, RequestServedFromCache, StoredEvent
+from domain.events import Event, RequestCompleted, RequestFailed, RequestRejected, RequestServedFromCache, StoredEvent
 from domain.latency import bucket_of
 from infra.database import Connection
-from projections.sums import SUMS, Sums, add_to, usage_events
+from projections.rows import RowType
+from projections.sums import SUMS, USAGE_EVENTS, Sums, add_to, usage_events
 
 Period: TypeAlias = Literal["hour", "day"]
 Measure: TypeAlias = Literal["answer", "first_token"]
@@ -35,15 +36,20 @@ _GROUP = {
 _HISTOGRAM = _GROUP | {"measure": "text"}
 _ERRORS = {"project_id": "text", "day": "date"} | dict.fromkeys(("key_id", "provider", "model", "code"), "text")
 
-_NAMES, _COUNT = ", ".join(_HISTOGRAM), len(_HISTOGRAM)
-_ARRAYS = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(_HISTOGRAM.values(), 1))
+_ROLLUP = RowType("usage_rollups_row", _GROUP | {name: "numeric" if name in MONEY else "bigint" for name in SUMS})
+_DURATIONS_OF = RowType("usage_durations_group", _HISTOGRAM)
+_DURATIONS = RowType("usage_durations_row", _HISTOGRAM | {"buckets": "text", "answers": "text"})
+"""Its arrays are text, as PostgreSQL writes them: they are long, and asyncpg takes long for each element."""
+_ERROR = RowType("usage_errors_row", _ERRORS | {"requests": "bigint"})
+
+_NAMES = _DURATIONS_OF.names
 _STORED = (
-    f"SELECT g.number, t.buckets, t.answers FROM unnest({_ARRAYS}) WITH ORDINALITY AS g ({_NAMES}, number) "  # noqa: S608 - constants
+    f"SELECT g.number, t.buckets, t.answers FROM {_DURATIONS_OF.source} WITH ORDINALITY AS g ({_NAMES}, number) "  # noqa: S608 - constants
     f"JOIN {{table}} t USING ({_NAMES})"
 )
 _WRITE = (
     f"INSERT INTO {{table}} ({_NAMES}, buckets, answers) "  # noqa: S608 - as above
-    f"VALUES ({', '.join(f'${number}' for number in range(1, _COUNT + 3))}) "
+    f"SELECT {_NAMES}, buckets::integer[], answers::bigint[] FROM {_DURATIONS.source} "
     f"ON CONFLICT ({_NAMES}) DO UPDATE SET buckets = excluded.buckets, answers = excluded.answers"
 )
 
@@ -56,6 +62,7 @@ class Rollups:
 
     name = "rollups"
     tables = ("usage_rollups", "usage_durations", "usage_errors")
+    reads: frozenset[type[Event]] = USAGE_EVENTS
 
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
         """Add up by the finest group first: a batch has few of them."""
@@ -81,10 +88,10 @@ class Rollups:
             for group in _groups(finest):
                 histograms[(*group, measure)].update(answers)
         rows = ((*group, *amounts) for group, amounts in rolled.items())
-        await add_to(connection, f"usage_rollups{suffix}", _GROUP, SUMS, rows, wide=MONEY)
+        await add_to(connection, f"usage_rollups{suffix}", _ROLLUP, _GROUP, rows)
         await _merge(connection, f"usage_durations{suffix}", histograms)
         failed = ((*group, requests) for group, requests in errors.items())
-        await add_to(connection, f"usage_errors{suffix}", _ERRORS, ("requests",), failed)
+        await add_to(connection, f"usage_errors{suffix}", _ERROR, _ERRORS, failed)
 
 
 async def _merge(connection: Connection, table: str, histograms: Mapping[tuple[Any, ...], Mapping[int, int]]) -> None:
@@ -92,16 +99,18 @@ async def _merge(connection: Connection, table: str, histograms: Mapping[tuple[A
     if not histograms:
         return
     groups = sorted(histograms)
-    columns = list(map(list, zip(*groups, strict=True)))
-    rows = await connection.fetch(_STORED.format(table=table), *columns)
+    rows = await connection.fetch(_STORED.format(table=table), groups)
     merged = [Counter(histograms[group]) for group in groups]
     for row in rows:
         merged[row["number"] - 1].update(dict(zip(row["buckets"], row["answers"], strict=True)))
-    buckets = [sorted(answers) for answers in merged]
-    counted = [[answers[bucket] for bucket in own] for answers, own in zip(merged, buckets, strict=True)]
-    # PostgreSQL has no arrays of arrays that differ in length
-    written = [(*group, *both) for group, *both in zip(groups, buckets, counted, strict=True)]
-    await connection.executemany(_WRITE.format(table=table), written)
+    counted = (zip(*sorted(answers.items()), strict=True) for answers in merged)
+    written = [(*group, *map(_array, both)) for group, both in zip(groups, counted, strict=True)]
+    await connection.execute(_WRITE.format(table=table), written)
+
+
+def _array(numbers: Sequence[int]) -> str:
+    """Write an array as PostgreSQL reads it."""
+    return f"{{{','.join(map(str, numbers))}}}"
 
 
 def _groups(finest: Any) -> Iterator[tuple[Any, ...]]:

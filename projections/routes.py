@@ -6,7 +6,7 @@ from datetime import datetime
 import msgspec
 from msgspec import Struct
 
-from domain.events import RouteRemoved, RouteSet, StoredEvent
+from domain.events import Event, RouteRemoved, RouteSet, StoredEvent
 from domain.routes import RouteSettings
 from infra.database import Connection, Pool, database_errors
 from projections.projection import fold_streams
@@ -29,6 +29,7 @@ class Routes:
 
     name = "routes"
     tables = ("routes",)
+    reads: frozenset[type[Event]] = frozenset({RouteSet, RouteRemoved})
 
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
         """Make the rows what their streams in the log say."""

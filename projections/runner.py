@@ -28,6 +28,7 @@ from projections.quarantine import (
     quarantine,
     quarantined_positions,
 )
+from projections.rows import RowType
 
 LEADER_LOCK = 0x676174657761794C
 BATCH_EVENTS = 2_000
@@ -37,6 +38,8 @@ REST_FACTOR = 8
 """A fold makes a few round trips, whether its batch is small or large. The pause after a fold is this many times as
 long as the fold took, within the bounds above. So folding takes a ninth of the time at most, and reads stay fresh.
 """
+BUSY_EVENTS = 8
+"""After a fold of as many events others come at once: the pause is the longest, so that more share the round trips."""
 POLL_INTERVAL_S = 0.25
 RETRY_S = 1.0
 FOLD = "fold"
@@ -46,6 +49,11 @@ LEAD_TIMEOUT_S = 30.0
 checkpoints have moved."""
 VOUCHES_PER_TIMEOUT = 6
 UNKNOWN_TOKENS = -1
+_ENDED = RowType("ended_attempt", {"request_id": "text", "attempt": "integer", "key_id": "text", "tokens": "bigint"})
+_SETTLE = (
+    "SELECT settle(array_agg(request_id), array_agg(attempt), array_agg(key_id), array_agg(tokens)) "  # noqa: S608 - constants
+    f"FROM {_ENDED.source}"
+)
 
 log = structlog.get_logger(__name__)
 
@@ -101,9 +109,8 @@ class Runner:
             if vouch is not None:
                 await vouch()
             self._appended.clear()
-            if await self.fold_next(positions):
-                took_s = time.monotonic() - started
-                await asyncio.sleep(min(MAX_REST_S, max(MIN_REST_S, REST_FACTOR * took_s)))
+            if folded := await self.fold_next(positions):
+                await asyncio.sleep(rest_s(folded, self._batch_events, time.monotonic() - started))
             else:
                 await _wait(self._appended, stop, POLL_INTERVAL_S)
 
@@ -154,8 +161,8 @@ class Runner:
         self, connection: Connection, positions: Mapping[str, int], events: Sequence[StoredEvent]
     ) -> None:
         for projection in self._projections:
-            unfolded = [event for event in events if event.position > positions[projection.name]]
-            await projection.fold(connection, unfolded)
+            if unfolded := events_for(projection, events, after=positions[projection.name]):
+                await projection.fold(connection, unfolded)
         await settle(connection, events)
 
     async def _fold_apart(
@@ -224,7 +231,9 @@ class Runner:
                 return 0
             for projection in self._projections:
                 start, checkpoint = folded[projection.name], checkpoints[projection.name]
-                await projection.fold(connection, [event for event in events if start < event.position <= checkpoint])
+                due = [event for event in events if event.position <= checkpoint]
+                if unfolded := events_for(projection, due, after=start):
+                    await projection.fold(connection, unfolded)
             await settle(connection, events)
             last = events[-1].position
             await connection.execute(
@@ -267,6 +276,21 @@ class Runner:
             raise LostLeadershipError
 
 
+def rest_s(folded: int, batch_events: int, took_s: float) -> float:
+    """How long to rest after a fold of so many events: not at all after a full batch, because the log has more."""
+    if folded >= batch_events:
+        return 0
+    return MAX_REST_S if folded >= BUSY_EVENTS else min(MAX_REST_S, max(MIN_REST_S, REST_FACTOR * took_s))
+
+
+def events_for(projection: Projection, events: Sequence[StoredEvent], *, after: int) -> list[StoredEvent]:
+    """Return those of the events, which are in log order, that are after a position and that a projection reads."""
+    reads = projection.reads
+    if events and events[0].position > after:
+        return [stored for stored in events if type(stored.event) in reads]
+    return [stored for stored in events if stored.position > after and type(stored.event) in reads]
+
+
 async def settle(connection: Connection, events: Sequence[StoredEvent]) -> None:
     """Release the holds of the attempts whose outcome has just been counted, and settle their tokens.
 
@@ -279,7 +303,7 @@ async def settle(connection: Connection, events: Sequence[StoredEvent]) -> None:
         if isinstance(stored.event, CostIncurred | AttemptFailed | AttemptLost)
     )
     if ended:
-        await connection.execute("SELECT settle($1, $2, $3, $4)", *map(list, zip(*ended, strict=True)))
+        await connection.execute(_SETTLE, ended)
 
 
 async def hand_on_leads(connection: Connection, streams: Sequence[str]) -> None:

@@ -1,6 +1,6 @@
 """What an event adds to sums of usage, and how sums are added to a table. Shared by the projections of usage."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import add
 from typing import Any, TypeAlias
 
@@ -8,6 +8,7 @@ from domain.events import (
     AttemptLost,
     CostIncurred,
     CostReconciled,
+    Event,
     RequestCompleted,
     RequestFailed,
     RequestRejected,
@@ -16,6 +17,7 @@ from domain.events import (
 )
 from domain.tokens import TokenUsage
 from infra.database import Connection
+from projections.rows import RowType
 
 SUMS = (
     "completed_requests",
@@ -56,6 +58,7 @@ _AT = {name: number for number, name in enumerate(SUMS)}
 _COMPLETED, _CACHED, _FAILED = (_AT[f"{name}_requests"] for name in ("completed", "cached", "failed"))
 _REJECTED, _UNPRICED, _ESTIMATED = (_AT[f"{name}_requests"] for name in ("rejected", "unpriced", "estimated"))
 _LOWER_BOUND, _LATENCY = _AT["lower_bound_requests"], _AT["latency_sum_ms"]
+_NUMBERS = ("bigint", "numeric")
 _COST, _ASSUMED, _SAVED = (_AT[f"{name}_nano_usd"] for name in ("cost", "assumed", "saved"))
 _PROMPT, _COMPLETION, _CACHE_READ = (_AT[f"{name}_tokens"] for name in ("prompt", "completion", "cached_prompt"))
 _CACHE_WRITE, _REASONING = _AT["cache_write_tokens"], _AT["reasoning_tokens"]
@@ -103,7 +106,7 @@ def _tokens(usage: TokenUsage) -> _Added:
     )
 
 
-_ADDED: Mapping[type, Callable[[Any], _Added]] = {
+_ADDED: Mapping[type[Event], Callable[[Any], _Added]] = {
     RequestCompleted: _completed,
     RequestServedFromCache: _served,
     RequestFailed: lambda _: ((_FAILED, 1),),
@@ -112,6 +115,10 @@ _ADDED: Mapping[type, Callable[[Any], _Added]] = {
     CostReconciled: _reconciled,
     AttemptLost: lambda event: ((_ASSUMED, event.assumed_nano_usd),),
 }
+
+
+USAGE_EVENTS: frozenset[type[Event]] = frozenset(_ADDED)
+"""The kinds of `UsageEvent`."""
 
 
 class Sums(dict[tuple[Any, ...], Amounts]):
@@ -138,28 +145,20 @@ def usage_events(events: Sequence[StoredEvent]) -> Iterable[tuple[StoredEvent, U
 
 
 async def add_to(
-    connection: Connection,
-    table: str,
-    keys: Mapping[str, str],
-    sums: Sequence[str],
-    rows: Iterable[tuple[Any, ...]],
-    *,
-    wide: Collection[str] = (),
+    connection: Connection, table: str, row_type: RowType, keys: Mapping[str, str], rows: Iterable[tuple[Any, ...]]
 ) -> None:
     """Add rows to those of a table in one statement, in the order of their keys.
 
-    `keys`: the columns of its primary key, with their PostgreSQL types; `sums`: the others, bigint but for those that
-    are `wide`, which are numeric. All of them are constants of the caller's.
+    `keys`: the columns of its primary key, which are the first of the rows; the other numbers are sums. All of them
+    are constants of the caller's.
     """
     ordered = sorted(rows)
     if not ordered:
         return
-    kinds = [*keys.values(), *("numeric" if name in wide else "bigint" for name in sums)]
-    arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(kinds, 1))
-    names = ", ".join([*keys, *sums])
+    sums = (name for name, kind in row_type.columns.items() if name not in keys and kind in _NUMBERS)
     added = ", ".join(f"{name} = t.{name} + excluded.{name}" for name in sums)
     await connection.execute(
-        f"INSERT INTO {table} AS t ({names}) SELECT * FROM unnest({arrays}) "  # noqa: S608 - constants
+        f"INSERT INTO {table} AS t ({row_type.names}) SELECT * FROM {row_type.source} "  # noqa: S608 - constants
         f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {added}",
-        *map(list, zip(*ordered, strict=True)),
+        ordered,
     )

@@ -7,11 +7,13 @@ day when it was incurred, which is the response's.
 from collections.abc import Sequence
 
 from domain.budget import day_of
-from domain.events import StoredEvent
+from domain.events import Event, StoredEvent
 from infra.database import Connection
-from projections.sums import SUMS, Sums, add_to, usage_events
+from projections.rows import RowType
+from projections.sums import SUMS, USAGE_EVENTS, Sums, add_to, usage_events
 
 _GROUP = {"project_id": "text", "day": "date"} | dict.fromkeys(("key_id", "operation", "provider", "model"), "text")
+_ROW = RowType("usage_daily_row", _GROUP | dict.fromkeys(SUMS, "bigint"))
 
 
 class Usage:
@@ -19,6 +21,7 @@ class Usage:
 
     name = "usage"
     tables = ("usage_daily",)
+    reads: frozenset[type[Event]] = USAGE_EVENTS
 
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
         """Add the figures up by day and dimension."""
@@ -26,6 +29,5 @@ class Usage:
         for stored, event in usage_events(events):
             day = day_of(stored.at)
             sums.add((stored.project_id, day, event.key_id, event.operation, event.provider, event.model), event)
-        await add_to(
-            connection, f"usage_daily{suffix}", _GROUP, SUMS, ((*group, *added) for group, added in sums.items())
-        )
+        rows = ((*group, *added) for group, added in sums.items())
+        await add_to(connection, f"usage_daily{suffix}", _ROW, _GROUP, rows)

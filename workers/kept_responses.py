@@ -5,6 +5,7 @@ Only of requests that are passed on: what the gateway itself writes asks no prov
 
 from msgspec.structs import replace
 
+from domain.dialects.passthrough.fields import METERED_LATER_FIELD
 from domain.events import AttemptLost, CostIncurred, KeptResponse, subject_of
 from domain.money import ZERO
 from domain.request_identity import RequestIdentity
@@ -30,7 +31,7 @@ def kept_response(job: Job, prepared: PreparedCall) -> KeptResponse | None:
         needs_own_credential=job.needs_own_credential,
         price=job.price,
         asked_terms=job.asked_terms,
-        unpriced=job.unpriced,
+        unpriced=tuple(name for name in job.unpriced if name != METERED_LATER_FIELD),
     )
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Container, Mapping
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -10,7 +11,8 @@ from litestar import Request
 from litestar.datastructures import MultiDict
 from msgspec import Struct
 
-from api.requests import HttpRequest, convert, single_values
+from api.dashboard.field_words import in_form_words
+from api.requests import HttpRequest, convert, in_utc, single_values
 from domain.errors import BodyTooLarge, InvalidRequest, UnsupportedEncoding
 
 Shape = TypeVar("Shape")
@@ -21,6 +23,8 @@ SEEN_FIELD = "seen"
 MAX_FORM_BYTES = 256 * 1024
 MAX_FIELDS = 200
 _MARK_DIGITS = 24
+LOCAL_TIME = "%Y-%m-%dT%H:%M:%S"
+"""A time as `<input type="datetime-local">` has it."""
 FORM = "application/x-www-form-urlencoded"
 
 
@@ -53,7 +57,7 @@ async def form_of(request: HttpRequest, shape: type[Shape], kinds: FieldKinds | 
             values[name] = _value(name, text.strip(), kinds)
         elif name in kinds.nullable:
             values[name] = None
-    return convert(values, shape)
+    return _converted(values, shape)
 
 
 async def form_values(request: HttpRequest) -> dict[str, str]:
@@ -109,7 +113,32 @@ def filters_of(request: HttpRequest, shape: type[Shape]) -> Shape:
 
     """
     given = single_values(request.query_params)
-    return convert({name: text.strip() for name, text in given.items() if text.strip()}, shape)
+    return _converted({name: text.strip() for name, text in given.items() if text.strip()}, shape)
+
+
+def _converted(values: Mapping[str, Any], shape: type[Shape]) -> Shape:
+    try:
+        return convert(values, shape)
+    except InvalidRequest as error:
+        raise in_form_words(error) from None
+
+
+def moment_of(text: str | None, field: str) -> datetime | None:
+    """A time of a page's URL, in UTC, which one without a zone is meant in; None if there is none.
+
+    Raises:
+        InvalidRequest: it is no time.
+
+    """
+    if text is None:
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidRequest(
+            f"`{field}` is {text!r}: it must be a time, such as 2026-11-26T06:05", field=field
+        ) from None
+    return in_utc(at if at.tzinfo is not None else at.replace(tzinfo=UTC), field)
 
 
 def _decoded(request: HttpRequest, body: bytes) -> dict[str, str]:

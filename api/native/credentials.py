@@ -2,16 +2,14 @@
 
 from typing import Annotated
 
-from litestar import Router, delete, get, patch, post
+from litestar import delete, get, patch, post
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, RequestBody
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from api.guards import requires_admin, requires_operator
 from api.native.envelope import Success
-from api.native.openapi import NEEDS_MASTER_KEY
-from api.native.providers import OF_INSTALLATION, OF_PROJECT
+from api.native.provider_owners import routers_of_owners
 from api.requests import id_in_path
 from api.services import Services
 from domain.credentials import CredentialName, CredentialWeight
@@ -125,19 +123,7 @@ def _handlers(whose: str, operations: str) -> list[HTTPRouteHandler]:
     ]
 
 
-PROJECT_CREDENTIALS = Router(
-    "/projects/providers",
-    route_handlers=_handlers("the key's project", "ApiV1ProjectsProviders"),
-    guards=[requires_admin],
-    dependencies=OF_PROJECT,
-)
-INSTALLATION_CREDENTIALS = Router(
-    "/providers",
-    route_handlers=_handlers("the installation", "ApiV1Providers"),
-    guards=[requires_operator],
-    dependencies=OF_INSTALLATION,
-    security=NEEDS_MASTER_KEY,
-)
+ROUTERS = routers_of_owners(_handlers)
 
 
 def _credential_out(provider: str, credential: StoredCredential) -> CredentialOut:

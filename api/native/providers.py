@@ -3,20 +3,17 @@
 from datetime import datetime
 from typing import Annotated
 
-from litestar import Router, delete, get, patch, post
-from litestar.di import NamedDependency, Provide
+from litestar import delete, get, patch, post
+from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, RequestBody
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from api.authentication import Caller
-from api.guards import requires_admin, requires_operator
 from api.native.envelope import Success
-from api.native.openapi import NEEDS_MASTER_KEY
+from api.native.provider_owners import routers_of_owners
 from api.provider_settings import check_no_builtin_names
 from api.requests import id_in_path
 from api.services import Services
-from domain.events import INSTALLATION
 from domain.names import HTTP_URL_PATTERN, TOKEN_PATTERN, Name
 from domain.routing import NamedKind, NamedProvider, ProviderName
 from projections.providers import ProviderRecord
@@ -128,19 +125,6 @@ async def remove_provider(
     return Success(data=RemovedProviderOut(name=name))
 
 
-def _project(caller: NamedDependency[Caller]) -> str:
-    return caller.project_id
-
-
-def _installation() -> str:
-    return INSTALLATION
-
-
-OF_PROJECT = {"owner": Provide(_project, sync_to_thread=False)}
-OF_INSTALLATION = {"owner": Provide(_installation, sync_to_thread=False)}
-"""Whose providers a call is about."""
-
-
 def _handlers(whose: str, operations: str) -> list[HTTPRouteHandler]:
     """The calls for one owner: a project, or the installation."""
     return [
@@ -158,19 +142,7 @@ def _handlers(whose: str, operations: str) -> list[HTTPRouteHandler]:
     ]
 
 
-PROJECT_PROVIDERS = Router(
-    "/projects/providers",
-    route_handlers=_handlers("the key's project", "ApiV1ProjectsProviders"),
-    guards=[requires_admin],
-    dependencies=OF_PROJECT,
-)
-INSTALLATION_PROVIDERS = Router(
-    "/providers",
-    route_handlers=_handlers("the installation", "ApiV1Providers"),
-    guards=[requires_operator],
-    dependencies=OF_INSTALLATION,
-    security=NEEDS_MASTER_KEY,
-)
+ROUTERS = routers_of_owners(_handlers)
 
 
 def _provider_out(record: ProviderRecord) -> ProviderOut:

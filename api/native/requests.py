@@ -38,6 +38,9 @@ class RequestsQuery(Struct, frozen=True, kw_only=True):
     project_id: Annotated[str | None, QueryParameter(name="projectId")] = None
     status: FromQuery[Status | None] = None
     model: FromQuery[str | None] = None
+    """As the caller named it: a route, or a model."""
+    served: FromQuery[str | None] = None
+    """The model of the target that answered, or at which the request ended."""
     provider: FromQuery[str | None] = None
     operation: FromQuery[str | None] = None
     session: FromQuery[str | None] = None
@@ -86,7 +89,11 @@ class AnswerOut(Struct, kw_only=True, rename="camel"):
 
 
 class RequestPageOut(Struct, kw_only=True):
-    """Requests, newest first; `next` goes into `before` for the page after, null at the end."""
+    """Requests, newest first; `next` goes into `before` for the page after, null at the end.
+
+    A page may have fewer requests than `limit`, or none, and a `next` all the same: a look for what few requests have
+    ends after a while.
+    """
 
     requests: list[RequestView]
     next: str | None
@@ -106,12 +113,13 @@ async def list_requests(
     """List requests, newest first; a member sees its own key's, the operator those of every project."""
     scope = visible_scope(_caller(request), wanted.project_id, wanted.key_id)
     await wait_until_folded(services.pool, "requests", project_id=scope.project_id)
-    page = await search(
+    found = await search(
         services.pool,
         Search(
             scope=scope,
             status=wanted.status,
             model=wanted.model,
+            served=wanted.served,
             provider=wanted.provider,
             operation=wanted.operation,
             session=wanted.session,
@@ -126,8 +134,7 @@ async def list_requests(
             limit=wanted.limit,
         ),
     )
-    following = page[-1].request_id if len(page) == wanted.limit else None
-    return Success(data=RequestPageOut(requests=page, next=following))
+    return Success(data=RequestPageOut(requests=found.requests, next=found.next))
 
 
 @get(

@@ -1,15 +1,18 @@
 """Requests, newest first, by what they were and what became of them."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
-from operator import ge, gt, lt
+from operator import eq, ge, gt, lt
 from typing import Any
 
 import asyncpg
 import msgspec
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Select, Text, cast, func, literal_column, select
+from msgspec.structs import replace
+from sqlalchemy import ColumnElement, FromClause, Select, Text, cast, func, literal_column, select
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from domain.money import NanoUsd, to_usd
 from domain.pricing import Price
@@ -17,10 +20,14 @@ from infra.database import Pool
 from infra.ids import first_id
 from infra.statements import fetch, fetch_one
 from projections.reports.tables import of_scope, requests
-from projections.requests import Status
+from projections.requests import LATE_AFTER, Status
 from projections.scope import Scope
 
 MAX_PAGE = 200
+LOOKED_AT_ONCE = 5_000
+"""Requests that one statement looks at for a filter that no index answers: a few milliseconds of the database's."""
+LOOK_S = 0.25
+"""How long a look goes on. A caller who wants more looks further."""
 MAX_COUNTED = 1_000
 """New requests that are counted; of more it is said that there are more."""
 
@@ -71,6 +78,10 @@ class RequestView(Struct, frozen=True, kw_only=True, rename="camel"):
     client: str | None
     first_token_ms: int | None
     """From admission to the first of a stream's output; null: it came in one piece."""
+    served_model: str
+    """The model of the target that answered, or at which the request ended; `model`, if that is no route and has no
+    fallbacks.
+    """
 
 
 class Search(Struct, frozen=True, kw_only=True):
@@ -80,6 +91,8 @@ class Search(Struct, frozen=True, kw_only=True):
     status: Status | None = None
     model: str | None = None
     """As the caller named it."""
+    served: str | None = None
+    """The model of the target that answered, or at which the request ended."""
     provider: str | None = None
     operation: str | None = None
     session: str | None = None
@@ -98,71 +111,167 @@ class Search(Struct, frozen=True, kw_only=True):
     limit: int = 50
 
 
-async def search(pool: Pool, wanted: Search) -> list[RequestView]:
-    """Return the requests that match, newest first. Raises as `infra.statements.fetch`."""
-    return [_view(row) for row in await fetch(pool, statement_of(wanted))]
+class Stretch(Struct, frozen=True, kw_only=True):
+    """Requests whose ids lie from `first` up to `end`, which is not one of them. None: there is no bound."""
+
+    first: str | None = None
+    end: str | None = None
+    of_late: bool = False
+    """Only those whose first event came late."""
 
 
-def statement_of(wanted: Search) -> Select[Any]:
-    """Return the statement of `search`."""
-    return _selected().where(*_conditions(wanted)).order_by(_c.request_id.desc()).limit(wanted.limit)
+class Found(Struct, frozen=True, kw_only=True):
+    """A page of requests, newest first."""
+
+    requests: list[RequestView]
+    next: str | None
+    """The id before which to look for more; None: every one was looked at."""
+
+
+class Newer(Struct, frozen=True, kw_only=True):
+    """How many requests are newer than one."""
+
+    count: int
+    is_more: bool
+    """There may be more."""
+
+
+async def search(pool: Pool, wanted: Search, *, look_s: float = LOOK_S) -> Found:
+    """Return requests that match, newest first.
+
+    No index finds what some filters ask for, so the newest requests are looked at in turn. A look that takes longer
+    than `look_s` ends with what it has found, which may be nothing, and with the id from which to look further.
+
+    Raises:
+        Unavailable: the database is away.
+
+    """
+    ends_at_s = time.monotonic() + look_s
+    found: list[RequestView] = []
+    before = wanted.before
+    for stretch in _stretches(wanted):
+        while True:
+            rest = replace(wanted, before=before, limit=wanted.limit - len(found))
+            found += [_view(row) for row in await fetch(pool, statement_of(rest, stretch))]
+            if len(found) == wanted.limit:
+                return Found(requests=found, next=found[-1].request_id)
+            reached = await _reached(pool, rest, stretch)
+            if reached is None:
+                break
+            before = reached
+            if time.monotonic() > ends_at_s:
+                return Found(requests=found, next=reached)
+    return Found(requests=found, next=None)
+
+
+def statement_of(wanted: Search, stretch: Stretch = Stretch()) -> Select[Any]:  # noqa: B008 - frozen
+    """Return the statement that finds requests of a stretch among the `LOOKED_AT_ONCE` newest."""
+    looked_at, others = _looked_at(wanted, stretch)
+    return _selected(looked_at).where(*others).order_by(looked_at.c.request_id.desc()).limit(wanted.limit)
 
 
 async def newest_id(pool: Pool, scope: Scope) -> str:
     """Return the id of the newest request of a scope; empty if it has none. Raises as `infra.statements.fetch`."""
-    statement = select(_c.request_id).where(*_conditions(Search(scope=scope))).order_by(_c.request_id.desc()).limit(1)
+    statement = select(_c.request_id).where(*of_scope(requests, scope)).order_by(_c.request_id.desc()).limit(1)
     row = await fetch_one(pool, statement)
     return str(row[0]) if row is not None else ""
 
 
-async def count_newer(pool: Pool, wanted: Search) -> int:
-    """Return how many requests match, at most `MAX_COUNTED`. Raises as `infra.statements.fetch`."""
-    found = select(_c.request_id).where(*_conditions(wanted)).limit(MAX_COUNTED).subquery()
+async def count_newer(pool: Pool, wanted: Search) -> Newer:
+    """Return how many requests match, of the `LOOKED_AT_ONCE` newest. Raises as `infra.statements.fetch`."""
+    stretch = Stretch()
+    looked_at, others = _looked_at(wanted, stretch)
+    found = select(looked_at.c.request_id).where(*others).limit(MAX_COUNTED).subquery()
     row = await fetch_one(pool, select(func.count()).select_from(found))
-    return int(row[0]) if row is not None else 0
+    count = int(row[0]) if row is not None else 0
+    is_more = count == MAX_COUNTED or await _reached(pool, wanted, stretch) is not None
+    return Newer(count=count, is_more=is_more)
 
 
 async def get_request(pool: Pool, scope: Scope, request_id: str) -> RequestView | None:
     """Return a request; None if there is none in this scope. Raises as `infra.statements.fetch`."""
-    wanted = Search(scope=scope)
-    row = await fetch_one(pool, _selected().where(*_conditions(wanted), _c.request_id == request_id))
+    row = await fetch_one(pool, _selected(requests).where(*of_scope(requests, scope), _c.request_id == request_id))
     return _view(row) if row is not None else None
 
 
-def _selected() -> Select[Any]:
-    plain = [column for column in _c if column.name not in _JSON]
-    return select(*plain, *(cast(_c[name], Text).label(name) for name in _JSON))
+def _stretches(wanted: Search) -> Iterator[Stretch]:
+    """The stretches of ids in which requests of the wanted time lie, the newest first: that time's own ids, and before
+    them those of the few requests that came late.
+    """
+    first = _id_at(wanted.since, -LATE_AFTER)
+    yield Stretch(first=first)
+    if first is not None:
+        yield Stretch(first=_id_at(wanted.since, -_LONGEST), end=first, of_late=True)
 
 
-def _conditions(wanted: Search) -> list[ColumnElement[bool]]:
-    """Return the conditions for the filters that are set."""
-    equal = {
-        _c.model: wanted.model,
-        _c.provider: wanted.provider,
-        _c.operation: wanted.operation,
-        _c.session: wanted.session,
-        _c.error_code: wanted.error_code,
-    }
+async def _reached(pool: Pool, wanted: Search, stretch: Stretch) -> str | None:
+    """Return the id of the last request that `statement_of` looks at; None: it looks at all of the stretch."""
+    if not _others(_c, wanted):
+        return None
+    statement = select(_c.request_id).where(*_found_by_index(wanted, stretch)).order_by(_c.request_id.desc())
+    row = await fetch_one(pool, statement.offset(LOOKED_AT_ONCE - 1).limit(1))
+    return str(row[0]) if row is not None else None
+
+
+def _looked_at(wanted: Search, stretch: Stretch) -> tuple[FromClause, list[ColumnElement[bool]]]:
+    """What an index finds, the newest of it if there are more conditions, and these."""
+    found = select(*_c).where(*_found_by_index(wanted, stretch))
+    if _others(_c, wanted):
+        found = found.order_by(_c.request_id.desc()).limit(LOOKED_AT_ONCE)
+    looked_at = found.subquery("looked_at")
+    return looked_at, _others(looked_at.c, wanted)
+
+
+def _selected(table: FromClause) -> Select[Any]:
+    c = table.c
+    plain = [column for column in c if column.name not in (*_JSON, "served_model")]
+    served = func.coalesce(c.served_model, c.model).label("served_model")
+    return select(*plain, served, *(cast(c[name], Text).label(name) for name in _JSON))
+
+
+def _found_by_index(wanted: Search, stretch: Stretch) -> list[ColumnElement[bool]]:
+    """Return the conditions that an index answers in the order of ids."""
     conditions = of_scope(requests, wanted.scope)
-    conditions += [column == value for column, value in equal.items() if value is not None]
-    bounds: tuple[tuple[ColumnElement[Any], Callable[[Any, Any], Any], Any], ...] = (
-        (_c.at, ge, wanted.since),
-        (_c.at, lt, wanted.until),
-        (_c.request_id, ge, _id_at(wanted.since, -_LONGEST)),
-        (_c.request_id, lt, _id_at(wanted.until, _CLOCKS_DIFFER_BY)),
-        (_c.request_id, lt, wanted.before),
-        (_c.request_id, gt, wanted.after),
-        (_c.cost_nano_usd, ge, wanted.min_cost_nano_usd),
-        (_c.latency_ms, ge, wanted.min_latency_ms),
+    bounds: tuple[tuple[Callable[[Any, Any], Any], str | None], ...] = (
+        (ge, stretch.first),
+        (lt, stretch.end),
+        (lt, _id_at(wanted.until, _CLOCKS_DIFFER_BY)),
+        (lt, wanted.before),
+        (gt, wanted.after),
     )
-    conditions += [holds(column, bound) for column, holds, bound in bounds if bound is not None]
+    conditions += [holds(_c.request_id, bound) for holds, bound in bounds if bound is not None]
+    if stretch.of_late:
+        conditions.append(_c.is_late)
     if wanted.status in _FAILURES:
         conditions.append(_c.status == literal_column(f"'{wanted.status}'"))  # a constant, for the index of these
-    elif wanted.status is not None:
-        conditions.append(_c.status == wanted.status)
+    conditions += [
+        column == value
+        for column, value in ((_c.session, wanted.session), (_c.error_code, wanted.error_code))
+        if value is not None
+    ]
+    return conditions
+
+
+def _others(c: ReadOnlyColumnCollection[str, Any], wanted: Search) -> list[ColumnElement[bool]]:
+    """Return the conditions for which each request has to be looked at."""
+    served = func.coalesce(c.served_model, c.model)
+    filters: tuple[tuple[ColumnElement[Any], Callable[[Any, Any], Any], Any], ...] = (
+        (c.model, eq, wanted.model),
+        (served, eq, wanted.served),
+        (c.provider, eq, wanted.provider),
+        (c.operation, eq, wanted.operation),
+        (c.status, eq, wanted.status if wanted.status not in _FAILURES else None),
+        (c.at, ge, wanted.since),
+        (c.at, lt, wanted.until),
+        (c.cost_nano_usd, ge, wanted.min_cost_nano_usd),
+        (c.latency_ms, ge, wanted.min_latency_ms),
+    )
+    conditions: list[ColumnElement[bool]] = [
+        holds(column, value) for column, holds, value in filters if value is not None
+    ]
     if wanted.metadata is not None:
         name, value = wanted.metadata
-        conditions.append(_c.metadata[name].astext == value)
+        conditions.append(c.metadata[name].astext == value)
     return conditions
 
 

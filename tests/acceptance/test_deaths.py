@@ -143,6 +143,34 @@ async def test_a_provider_that_keeps_its_responses_is_asked_what_a_dead_workers_
     await eventually(lambda: len(mortal.processes("worker")) == 2, within_s=60)
 
 
+async def test_a_provider_that_keeps_its_responses_is_asked_what_those_have_cost_that_nobody_read_to_their_end(
+    mortal: Gateway, session: aiohttp.ClientSession, provider: RunningProvider
+) -> None:
+    left, later = "left early [[big=400]] [[chunks=100]] [[pace=60]]", "in the background [[tokens=400/300]]"
+    before = {one["request_id"] for one in events_of(mortal, "CostReconciled")}
+    begun = asyncio.Semaphore(0)
+    reading = asyncio.create_task(read_response(mortal, session, left, begun))
+    await begun.acquire()
+    reading.cancel()
+    body = {"model": "gpt-4o-mini", "input": later, "background": True}
+    headers = {"authorization": f"Bearer {mortal.first_key}"}
+    async with session.post(f"{mortal.address}/v1/responses", json=body, headers=headers) as answer:
+        queued = await answer.json()
+    assert (answer.status, queued["status"], queued["usage"]) == (200, "queued", None)
+    names = {hashlib.sha256(prompt.encode()).hexdigest() for prompt in (left, later)}
+
+    settled: list[dict[str, Any]] = []
+
+    def are_settled() -> bool:
+        settled[:] = [one for one in events_of(mortal, "CostReconciled") if one["request_id"] not in before]
+        return len(settled) == len(names)
+
+    await eventually(are_settled, within_s=120)
+    billed = [int(float(row["nano_usd"])) for row in provider.bill() if row["prompt"] in names]
+    assert sorted(one["cost_nano_usd"] for one in settled) == sorted(billed), "and each was called once"
+    assert {one["source"] for one in settled} == {"provider"}
+
+
 async def read_response(
     gateway: Gateway, session: aiohttp.ClientSession, prompt: str, begun: asyncio.Semaphore
 ) -> None:

@@ -4,11 +4,13 @@ import asyncio
 import json
 from datetime import UTC, datetime
 from decimal import Decimal
+from html import unescape
 from typing import Any
 
 import aiohttp
 import pytest
 
+from tests.support.dashboard import signed_in
 from tests.support.gateway import Client, Gateway, new_project, operator_of
 from tests.support.streams import CHAT_GPT, Streamer
 
@@ -128,6 +130,45 @@ async def test_requests_are_paged_both_ways_and_filtered(client: Client) -> None
     assert 0 < len(dear) < 5
     for wrong in ("metadata=n", "minCost=much", "minLatencyMs=-1", "status=none"):
         assert (await client.call("GET", f"/requests?{wrong}"))[0] == 400
+
+
+async def test_requests_are_found_by_the_model_that_served_them_and_by_the_time_of_day(
+    client: Client, gateway: Gateway
+) -> None:
+    route = {"name": "cheapest", "groups": [["gpt-4o-mini"]]}
+    assert (await client.call("POST", "/routes", route))[0] == 201
+    before = datetime.now(UTC)
+    _, routed, _ = await client.chat("by the route", model="cheapest")
+    _, asked, _ = await client.chat("by its own name", model="echo")
+    ids = {name: one["data"]["requestId"] for name, one in (("routed", routed), ("asked", asked))}
+    for query, expected in (
+        ("served=gpt-4o-mini", {"routed"}),
+        ("served=echo", {"asked"}),
+        ("served=cheapest", set()),
+        ("model=cheapest", {"routed"}),
+        ("operation=embeddings", set()),
+        (f"since={before.isoformat().replace('+', '%2B')}", {"routed", "asked"}),
+        (f"until={before.isoformat().replace('+', '%2B')}", set()),
+    ):
+        found = (await data_of(client, f"/requests?{query}"))["requests"]
+        assert {one["requestId"] for one in found} == {ids[name] for name in expected}, query
+    one = await data_of(client, f"/requests/{ids['routed']}")
+    assert (one["model"], one["servedModel"], one["provider"]) == ("cheapest", "gpt-4o-mini", "openai")
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as visitor:
+        browser = await signed_in(gateway, visitor, client.key)
+        at = f"{before:%Y-%m-%dT%H:%M:%S}"
+        for query, expected in (
+            (f"served=gpt-4o-mini&since={at}", {"routed"}),
+            (f"operation=chat&since={at}", {"routed", "asked"}),
+            (f"until={at}", set()),
+        ):
+            status, text, _ = await browser.get(f"/requests?{query}")
+            assert status == 200, text
+            assert {name for name, id_ in ids.items() if f'"/requests/{id_}"' in text} == expected, query
+            assert f'value="{at}"' in text
+        _, text, _ = await browser.get("/usage?group=model&range=1")
+        assert "/requests?served=gpt-4o-mini" in unescape(text)
+        assert (await browser.get("/requests?since=noon"))[0] == 400
 
 
 async def test_days_are_asked_for_by_their_dates(client: Client) -> None:

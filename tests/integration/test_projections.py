@@ -52,6 +52,26 @@ async def test_a_rebuilt_projection_equals_the_live_one_row_for_row(ledger: Real
     assert await rows_of(ledger, EVERY[name]) == live
 
 
+async def test_a_fold_in_small_batches_equals_a_rebuild_in_large_ones(ledger: RealLedger) -> None:
+    await remember(ledger, 10, 150)
+    await Runner(ledger.pool, ledger.log, FOLDED, batch_events=7).catch_up()
+    for projection in FOLDED:
+        live = await rows_of(ledger, projection)
+        await rebuild(ledger.owner, ledger.log, projection)
+        assert await rows_of(ledger, projection) == live, projection.name
+
+
+async def test_a_rebuilt_table_has_its_indexes(ledger: RealLedger) -> None:
+    async def indexes() -> list[str]:
+        rows = await ledger.pool.fetch("SELECT indexdef FROM pg_indexes WHERE tablename = 'requests'")
+        return sorted(row["indexdef"].partition(" ON ")[2] for row in rows)
+
+    before = await indexes()
+    await rebuild(ledger.owner, ledger.log, EVERY["requests"])
+    assert await indexes() == before
+    assert len(before) > 1
+
+
 async def test_rebuild_repairs_a_table(ledger: RealLedger) -> None:
     await remember(ledger, 3, 50)
     await ledger.fold()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from domain.errors import Unavailable
+from domain.events import EVENT_TYPES, Event
 from domain.money import NanoUsd, to_usd
 from infra.admission import Attempt
 from infra.database import Connection, open_pool
@@ -188,6 +189,7 @@ class LateProjection:
 
     name = "picky"
     tables: tuple[str, ...] = ()
+    reads: frozenset[type[Event]] = frozenset(EVENT_TYPES.values())
 
     def __init__(self, project: str) -> None:
         self._project: str | None = project
@@ -291,6 +293,7 @@ class FailingProjection:
 
     name = "failing"
     tables: tuple[str, ...] = ()
+    reads: frozenset[type[Event]] = frozenset(EVENT_TYPES.values())
 
     def __init__(self, error: Exception) -> None:
         self._error = error

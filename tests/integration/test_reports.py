@@ -10,11 +10,19 @@ from typing import Any
 
 import asyncpg
 import pytest
+from msgspec.structs import replace
 
 from api.dashboard.lateness import lateness
 from domain.call_origin import Origin
 from domain.errors import InvalidRequest
-from domain.events import CostIncurred, CostReconciled, RequestCompleted, RequestServedFromCache, request_stream
+from domain.events import (
+    CostIncurred,
+    CostReconciled,
+    RequestCompleted,
+    RequestFailed,
+    RequestServedFromCache,
+    request_stream,
+)
 from domain.money import NanoUsd, to_usd
 from domain.tokens import TokenUsage
 from infra.event_log import Commit
@@ -25,7 +33,16 @@ from projections.attributes import KEPT, MAX_NAMES, MAX_VALUES
 from projections.reports.costs import breakdown, cost_report
 from projections.reports.labels import metadata_names, name_of_key
 from projections.reports.money import caps, spends
-from projections.reports.requests import Search, count_newer, get_request, search, statement_of
+from projections.reports.requests import (
+    LOOKED_AT_ONCE,
+    Newer,
+    RequestView,
+    Search,
+    count_newer,
+    get_request,
+    search,
+    statement_of,
+)
 from projections.reports.scope import Window
 from projections.reports.sources import GROUPS, ORIGINS
 from projections.reports.usage import usage_of_most, usage_report, usage_stats
@@ -33,6 +50,7 @@ from projections.scope import Scope
 from projections.sums import SUMS
 from tests.integration.test_projections import remember
 from tests.support.history import DAYS, FIRST_DAY
+from tests.support.jobs import make_identity
 from tests.support.ledger import RealLedger
 
 WINDOW = Window(first=FIRST_DAY.date(), last=(FIRST_DAY + timedelta(days=DAYS)).date())
@@ -45,6 +63,13 @@ async def scopes_of(ledger: RealLedger) -> list[Scope]:
     row = await ledger.pool.fetchrow("SELECT project_id, key_id FROM usage_daily ORDER BY cost_nano_usd DESC LIMIT 1")
     project = Scope(project_id=row["project_id"])
     return [EVERYBODY, project, Scope(project_id=row["project_id"], key_id=row["key_id"])]
+
+
+async def found_by(ledger: RealLedger, wanted: Search) -> list[RequestView]:
+    """Every request that a search finds, however often it has to look further."""
+    page = await search(ledger.pool, wanted)
+    assert page.next is None or len(page.requests) == wanted.limit
+    return page.requests
 
 
 async def cost_in_log(ledger: RealLedger, scope: Scope) -> Decimal:
@@ -244,9 +269,9 @@ async def test_a_scope_has_its_own_requests_alone(ledger: RealLedger) -> None:
     await remember(ledger, 25, 200)
     await ledger.fold()
     _, project, key = await scopes_of(ledger)
-    every = await search(ledger.pool, Search(scope=EVERYBODY, limit=200))
+    every = await found_by(ledger, Search(scope=EVERYBODY, limit=200))
     assert len({view.project_id for view in every}) == 2
-    own = await search(ledger.pool, Search(scope=key, limit=200))
+    own = await found_by(ledger, Search(scope=key, limit=200))
     assert {(view.project_id, view.key_id) for view in own} == {(key.project_id, key.key_id)}
     foreign = next(view for view in every if view.project_id != project.project_id)
     assert await get_request(ledger.pool, project, foreign.request_id) is None
@@ -256,7 +281,7 @@ async def test_a_scope_has_its_own_requests_alone(ledger: RealLedger) -> None:
 async def test_requests_are_found_by_what_they_were(ledger: RealLedger) -> None:
     await remember(ledger, 26, 300)
     await ledger.fold()
-    every = await search(ledger.pool, Search(scope=EVERYBODY, limit=10_000))
+    every = await found_by(ledger, Search(scope=EVERYBODY, limit=10_000))
     middle = sorted(view.latency_ms or 0 for view in every)[150]
     least = NanoUsd(5_000)
     filters: dict[str, tuple[dict[str, Any], Any]] = {
@@ -273,8 +298,9 @@ async def test_requests_are_found_by_what_they_were(ledger: RealLedger) -> None:
     for name, (wanted, matches) in filters.items():
         expected = [view for view in every if matches(view)]
         assert 0 < len(expected) < len(every), name
-        assert await search(ledger.pool, Search(scope=EVERYBODY, limit=10_000, **wanted)) == expected, name
-        assert await count_newer(ledger.pool, Search(scope=EVERYBODY, **wanted)) == len(expected), name
+        assert await found_by(ledger, Search(scope=EVERYBODY, limit=10_000, **wanted)) == expected, name
+        newer = await count_newer(ledger.pool, Search(scope=EVERYBODY, **wanted))
+        assert newer == Newer(count=len(expected), is_more=False), name
 
 
 async def requested(ledger: RealLedger, days: int, a_day: int) -> None:
@@ -312,7 +338,7 @@ async def test_a_search_reads_few_requests_beside_those_it_finds(
 ) -> None:
     await requested(ledger, days=60, a_day=50)
     for scope in (EVERYBODY, Scope(project_id="prj_1"), Scope(project_id="prj_1", key_id="key_1")):
-        seen = await search(ledger.pool, Search(scope=scope, limit=10_000))
+        seen = await found_by(ledger, Search(scope=scope, limit=10_000))
         wanted = Search(scope=scope, limit=50, **found)
         expected = [
             view
@@ -323,11 +349,74 @@ async def test_a_search_reads_few_requests_beside_those_it_finds(
             and found.get("since", view.at) <= view.at
             and view.at < found.get("until", view.at + timedelta(1))
         ]
-        assert await search(ledger.pool, wanted) == expected[:50]
+        assert await found_by(ledger, wanted) == expected[:50]
         text, arguments = compiled(statement_of(wanted))
         plan = "\n".join(row[0] for row in await ledger.owner.fetch(f"EXPLAIN (ANALYZE, COSTS OFF) {text}", *arguments))
         skipped = sum(int(number) for number in re.findall(r"Removed by Filter: (\d+)", plan))
         assert skipped <= most_skipped, plan  # of 3,000
+
+
+async def test_a_look_for_what_few_requests_have_ends_and_goes_on_from_there(ledger: RealLedger) -> None:
+    at, rare = FIRST_DAY, 3
+    await ledger.owner.execute(
+        "INSERT INTO requests (request_id, project_id, key_id, at, operation, model, provider, status, attempts, "
+        "prompt_tokens, completion_tokens, cached_prompt_tokens, assumed_nano_usd, saved_nano_usd, metadata) "
+        "SELECT $1 || lpad(n::text, 16, '0'), 'prj_1', 'key_1', $2, 'chat', 'm', 'p', 'completed', 1, 0, 0, 0, 0, 0, "
+        'CASE n WHEN $4 THEN \'{"team":"x"}\'::json END FROM generate_series(1, $3::int) n',
+        first_id("req", at)[:-16],
+        at,
+        2 * LOOKED_AT_ONCE + rare,
+        rare,
+    )
+    wanted = Search(scope=Scope(project_id="prj_1"), metadata=("team", "x"))
+    assert len((await search(ledger.pool, wanted, look_s=60)).requests) == 1
+    newer = await count_newer(ledger.pool, wanted)
+    assert newer == Newer(count=0, is_more=True)
+    pages = []
+    while True:
+        page = await search(ledger.pool, wanted, look_s=0)
+        pages.append(len(page.requests))
+        if page.next is None:
+            break
+        wanted = replace(wanted, before=page.next)
+    assert pages == [0, 0, 1]
+
+
+async def test_a_request_that_came_late_is_found_by_its_time(ledger: RealLedger) -> None:
+    await requested(ledger, days=3, a_day=50)
+    at = FIRST_DAY + timedelta(days=1, hours=12)
+    late_id = first_id("req", at - timedelta(days=20))
+    identity = make_identity(request_id=late_id, project_id="prj_1", key_id="key_1", asked_as="cheapest", model="m")
+    failed = RequestFailed(**identity.event_fields(), code="X", message="", latency_ms=1)
+    await ledger.log.append(
+        Commit(stream=request_stream(late_id), expected_version=0, project_id="prj_1", at=at, events=(failed,))
+    )
+    await ledger.fold()
+    since = at - timedelta(minutes=1)
+    found = await found_by(ledger, Search(scope=EVERYBODY, since=since, until=since + timedelta(minutes=2)))
+    assert [view.request_id for view in found] == [late_id]
+    assert (found[0].model, found[0].served_model) == ("cheapest", "m")
+    by_served = await found_by(ledger, Search(scope=EVERYBODY, served="m", limit=200))
+    assert (len(by_served), by_served[-1].request_id) == (151, late_id)
+    assert await found_by(ledger, Search(scope=EVERYBODY, served="cheapest")) == []
+
+
+async def test_what_the_migration_fills_in_is_what_the_fold_would_have(ledger: RealLedger) -> None:
+    await remember(ledger, 27, 200)
+    late_id = first_id("req", FIRST_DAY - timedelta(days=2))
+    for request_id, at in ((late_id, FIRST_DAY), (first_id("req", FIRST_DAY), FIRST_DAY + timedelta(minutes=59))):
+        identity = make_identity(request_id=request_id, project_id="prj_1", key_id="key_1", asked_as="cheapest")
+        failed = RequestFailed(**identity.event_fields(), code="X", message="", latency_ms=1)
+        await ledger.log.append(
+            Commit(stream=request_stream(request_id), expected_version=0, project_id="prj_1", at=at, events=(failed,))
+        )
+    await ledger.fold()
+    folded = await ledger.pool.fetch("SELECT * FROM requests ORDER BY request_id")
+    assert sum(row["served_model"] is not None for row in folded) == 2
+    await ledger.owner.execute("ALTER TABLE requests DROP COLUMN served_model, DROP COLUMN is_late")
+    await ledger.owner.execute("ALTER TYPE requests_row DROP ATTRIBUTE served_model, DROP ATTRIBUTE is_late")
+    await ledger.owner.execute((MIGRATIONS / "0029_requests_served.sql").read_text())
+    assert await ledger.owner.fetch("SELECT * FROM requests ORDER BY request_id") == folded
 
 
 async def used(ledger: RealLedger, models: int, days: int) -> Window:

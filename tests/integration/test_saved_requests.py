@@ -27,5 +27,6 @@ class Reader:
 async def test_a_saved_list_has_every_request_once_newest_first(ledger: RealLedger) -> None:
     await ledger.owner.execute(REQUESTS, 2 * SAVED_AT_ONCE + 1)
     first = await search(ledger.pool, SEARCH)
-    ids = [row[0] async for rows in pages_of(cast("Any", Reader(ledger)), SEARCH, first) for row in rows]
+    assert len(first.requests) == SAVED_AT_ONCE
+    ids = [row.request_id async for rows in pages_of(cast("Any", Reader(ledger)), SEARCH, first) for row in rows]
     assert ids == [f"req_{number:026}" for number in range(2 * SAVED_AT_ONCE + 1, 0, -1)]

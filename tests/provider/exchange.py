@@ -62,7 +62,7 @@ class Provider:
         self.recordings = Recordings()
         self.under_way: set[asyncio.Task[web.Response]] = set()
         self.kept: dict[str, Exchange] = {}
-        """The streams whose responses are kept, by the responses' ids."""
+        """The streams and those in the background whose responses are kept, by the responses' ids."""
 
 
 class Exchange:
@@ -116,12 +116,24 @@ class Exchange:
                 return web.Response()
             if self._words.body is not None:
                 return self._recording.whole(web.Response(text=self._words.body))
-            body = _dumps(self._wire.whole(self._answer)).encode()
+            body = _dumps(self._queued() or self._wire.whole(self._answer)).encode()
             body = add_unknown_member(body) if self._words.tomorrow else body
             answer = web.Response(body=body, content_type="application/json", headers=self._headers())
             return self._recording.whole(answer)
         finally:
             self._end()
+
+    def _queued(self) -> dict[str, Any] | None:
+        """Return what stands for a response in the background, which is done when it is asked for; None: it is none."""
+        if self._kept_as is None or self._wire.kept is None or not self._answer.body.get("background"):
+            return None
+        self._keep(self._kept_as)
+        return self._wire.kept(self._answer, "queued")
+
+    def _keep(self, name: str) -> None:
+        self._provider.kept[name] = self
+        if len(self._provider.kept) > MAX_KEPT:
+            del self._provider.kept[next(iter(self._provider.kept))]
 
     async def as_stream(self) -> web.StreamResponse:
         """Stream the response. If the client disconnects, only the part that was sent is charged."""
@@ -194,9 +206,7 @@ class Exchange:
 
     async def _stream(self) -> web.StreamResponse:
         if self._kept_as is not None:
-            self._provider.kept[self._kept_as] = self
-            if len(self._provider.kept) > MAX_KEPT:
-                del self._provider.kept[next(iter(self._provider.kept))]
+            self._keep(self._kept_as)
         response = web.StreamResponse(headers=self._headers() | {"cache-control": "no-cache"})
         response.content_type = "text/event-stream"
         response.charset = "utf-8"

@@ -127,7 +127,7 @@ def stored(response_id: str, method: str, below: str) -> dict[str, Any]:
 
 def kept(answer: Answer, status: str) -> dict[str, Any]:
     """Return a response that is kept: with the usage so far, once nothing more comes."""
-    is_over = status != "in_progress"
+    is_over = status not in {"in_progress", "queued"}
     return _response(answer, status, _items(answer, status), usage_json(answer.usage) if is_over else None)
 
 

@@ -27,6 +27,7 @@ class Transport:
     def __init__(self, host: str) -> None:
         self.host = host
         self.written = b""
+        self.writes = 0
         self.unread_bytes = 0
         self.is_reading = True
         self.state = "open"
@@ -36,6 +37,7 @@ class Transport:
 
     def write(self, data: bytes) -> None:
         self.written += data
+        self.writes += 1
 
     def set_write_buffer_limits(self, high: int) -> None:
         self.high_water_bytes = high
@@ -179,6 +181,73 @@ async def test_answers_requests_in_order(converse: Converse) -> None:
     await talk.send(POST[:5], POST[5:] + b"content-length: 200000\r\n\r\n", b"x" * 150_000, b"x" * 50_000 + HEAD)
     await talk.send(b"\r\n")
     assert (len(app.bodies[3]), talk.statuses, talk.transport.state) == (200_000, [200] * 5, "open")
+
+
+class SaysApp:
+    """Sends these messages."""
+
+    def __init__(self, *messages: dict[str, Any]) -> None:
+        self.messages = messages
+
+    async def __call__(self, _scope: Any, _receive: Any, send: Any) -> None:
+        for message in self.messages:
+            await send(dict(message))
+
+
+def head(*headers: tuple[bytes, bytes], status: int = 200) -> dict[str, Any]:
+    return {"type": "http.response.start", "status": status, "headers": list(headers)}
+
+
+def part(body: bytes, *, more_body: bool = False) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": body, "more_body": more_body}
+
+
+TWO_BYTES = (b"content-length", b"2")
+
+
+async def test_head_and_body_of_an_answer_go_out_in_one_write(converse: Converse) -> None:
+    talk = converse(SaysApp(head(TWO_BYTES, (b"x-a", "ä".encode("latin-1"))), part(b"ok")))
+    written = await talk.send(HEAD + b"\r\n")
+    assert (talk.transport.writes, written) == (1, b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nx-a: \xe4\r\n\r\nok")
+    await talk.send(HEAD + b"\r\n")
+    assert (talk.transport.writes, talk.statuses, talk.transport.state) == (2, [200, 200], "open")
+
+
+async def test_a_client_that_wants_no_further_answer_is_told_that_there_is_none(converse: Converse) -> None:
+    talk = converse(SaysApp(head(TWO_BYTES), part(b"ok")))
+    written = await talk.send(HEAD + b"connection: close\r\n\r\n")
+    assert (written.count(b"connection: close"), talk.transport.writes, talk.transport.state) == (1, 1, "closed")
+
+
+@pytest.mark.parametrize(
+    ("request_head", "messages", "written"),
+    [
+        (b"HEAD", (head(TWO_BYTES), part(b"ok")), b"content-length: 2\r\n\r\n"),
+        (b"GET", (head(), part(b"ok")), b"transfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"),
+        (b"GET", (head(TWO_BYTES), part(b"o", more_body=True), part(b"k")), b"content-length: 2\r\n\r\nok"),
+        (b"GET", (head(status=204), part(b"")), b"204 No Content\r\n\r\n"),
+        (b"GET", (head((b"connection", b"close"), TWO_BYTES), part(b"ok")), b"content-length: 2\r\n\r\nok"),
+    ],
+    ids=["no body is asked for", "no length", "two parts", "no body is allowed", "the connection is to close"],
+)
+async def test_what_is_no_whole_answer_is_sent_as_uvicorn_does(
+    request_head: bytes, messages: tuple[dict[str, Any], ...], written: bytes, converse: Converse
+) -> None:
+    talk = converse(SaysApp(*messages))
+    assert (await talk.send(request_head + HEAD[3:] + b"\r\n")).endswith(written)
+
+
+@pytest.mark.parametrize("header", [(b"x-a", b"1\r\nx-b: 2"), (b"x-a: 1\r\nx-b", b"2"), (b"x a", b"1")])
+async def test_no_header_brings_another_with_it(header: tuple[bytes, bytes], converse: Converse) -> None:
+    talk = converse(SaysApp(head(TWO_BYTES, header), part(b"ok")))
+    written = await talk.send(HEAD + b"\r\n")
+    assert (b"x-b" in written, b"x a" in written, b"200" in written) == (False, False, False)
+
+
+async def test_an_answer_is_as_long_as_its_head_says(converse: Converse) -> None:
+    talk = converse(SaysApp(head((b"content-length", b"3")), part(b"ok")))
+    await talk.send(HEAD + b"\r\n")
+    assert talk.transport.state == "closed"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """The audit page lists the log's events, exports them, and shows verifications with their progress."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
@@ -12,14 +11,13 @@ from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
 from api.dashboard.csv_files import CsvTable
-from api.dashboard.forms import filters_of, form_of
+from api.dashboard.forms import filters_of, form_of, moment_of
 from api.dashboard.navigation import ADMINS, NavigationEntry
 from api.dashboard.project_choices import projects_to_choose
 from api.dashboard.rendering import download_in_pieces, page, see
 from api.dashboard.viewer import Viewer
-from api.requests import HttpRequest, in_utc
+from api.requests import HttpRequest
 from api.services import Services
-from domain.errors import InvalidRequest
 from domain.events import EVENT_TYPES, INSTALLATION
 from infra.ids import new_id
 from infra.log_selection import Selection
@@ -204,21 +202,9 @@ def _selection(viewer: Viewer, asked: AuditPage) -> Selection:
         project_id=viewer.scope(project_id=asked.project).project_id,
         stream=asked.stream,
         type=asked.type,
-        since=_time(asked.since, "since"),
-        until=_time(asked.until, "until"),
+        since=moment_of(asked.since, "since"),
+        until=moment_of(asked.until, "until"),
     )
-
-
-def _time(text: str | None, field: str) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidRequest(
-            f"`{field}` is {text!r}: it must be a time, such as 2026-11-26T06:05", field=field
-        ) from None
-    return in_utc(at if at.tzinfo is not None else at.replace(tzinfo=UTC), field)
 
 
 def _address(path: str, asked: AuditPage, **changed: Any) -> str:

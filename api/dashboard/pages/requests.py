@@ -1,7 +1,7 @@
 """Requests, newest first: a table that stands still. New ones are counted, and shown when they are asked for."""
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Annotated
+from typing import Annotated, get_args
 from urllib.parse import urlencode
 
 from litestar import get
@@ -11,7 +11,7 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from api.dashboard.csv_files import CsvTable
-from api.dashboard.forms import filters_of
+from api.dashboard.forms import LOCAL_TIME, filters_of, moment_of
 from api.dashboard.navigation import NavigationEntry
 from api.dashboard.rendering import page
 from api.dashboard.report_filters import ReportFilters, Text, choices, filtered_scope
@@ -19,9 +19,10 @@ from api.dashboard.viewer import Viewer
 from api.report_scope import parse_dollars, parse_metadata
 from api.requests import HttpRequest
 from api.services import Services
+from domain.events import Operation
 from projections.freshness import wait_until_folded
 from projections.reports.labels import labels_of
-from projections.reports.requests import MAX_COUNTED, RequestView, Search, count_newer, newest_id, search
+from projections.reports.requests import Found, RequestView, Search, count_newer, newest_id, search
 from projections.requests import Status
 
 NAVIGATION = NavigationEntry(path="/requests", label="Requests")
@@ -39,6 +40,7 @@ _SAVED = CsvTable[RequestView](
         "key": lambda one: one.key_id,
         "operation": lambda one: one.operation,
         "model": lambda one: one.model,
+        "served": lambda one: one.served_model,
         "provider": lambda one: one.provider,
         "status": lambda one: one.status,
         "attempts": lambda one: one.attempts,
@@ -60,8 +62,11 @@ class RequestsPage(ReportFilters, frozen=True, kw_only=True, rename={"first": "f
 
     status: Status | None = None
     model: Text | None = None
+    """As the caller named it: a route, or a model."""
+    served: Text | None = None
+    """The model that answered."""
     provider: Text | None = None
-    operation: Text | None = None
+    operation: Operation | None = None
     session: Text | None = None
     error: Text | None = None
     cost: Text | None = None
@@ -70,6 +75,9 @@ class RequestsPage(ReportFilters, frozen=True, kw_only=True, rename={"first": "f
     """At least so many milliseconds."""
     metadata: Text | None = None
     """`NAME=VALUE`."""
+    since: Text | None = None
+    until: Text | None = None
+    """Times; without a zone they are UTC. Either takes the place of the range's."""
     before: Text | None = None
     after: Text | None = None
 
@@ -84,7 +92,8 @@ async def show_requests(
     await wait_until_folded(services.pool, "requests", project_id=wanted.scope.project_id)
     newest = await newest_id(services.pool, wanted.scope)  # those after it are looked through for new ones, no others
     found = await search(services.pool, replace(wanted, limit=SHOWN + 1))
-    shown = found[:SHOWN]
+    shown = found.requests[:SHOWN]
+    further = shown[-1].request_id if len(found.requests) > SHOWN else found.next
     newest = max([newest, *(one.request_id for one in shown[:1])])
     return page(
         request,
@@ -92,10 +101,14 @@ async def show_requests(
         title="Requests",
         requests=shown,
         names=await _names(services, shown),
-        statuses=[("", "Any"), *((status, status) for status in STATUSES)],
+        statuses=_any_of(STATUSES),
+        operations=_any_of(get_args(Operation)),
+        since=wanted.since.strftime(LOCAL_TIME) if wanted.since is not None else "",
+        until=wanted.until.strftime(LOCAL_TIME) if wanted.until is not None else "",
         counts_new=asked.before is None,
         new_address=_address(f"{NAVIGATION.path}/new", asked, after=newest or None, before=None),
-        older=_address(NAVIGATION.path, asked, before=shown[-1].request_id) if len(found) > SHOWN else None,
+        older=_address(NAVIGATION.path, asked, before=further) if further is not None else None,
+        is_whole=len(shown) == SHOWN or further is None,
         first=_address(NAVIGATION.path, asked, before=None) if asked.before else None,
         csv=_address(f"{NAVIGATION.path}.csv", asked),
         **await choices(services, viewer, asked),
@@ -113,8 +126,8 @@ async def show_new(
         request,
         "requests_new.html",
         title="New requests",
-        new=new,
-        is_more=new >= MAX_COUNTED,
+        new=new.count,
+        is_more=new.is_more,
         address=_address(NAVIGATION.path, asked, after=None),
     )
 
@@ -143,10 +156,12 @@ async def _wanted(services: Services, viewer: Viewer, asked: RequestsPage) -> Se
     begins = ends = None
     if asked.range or asked.first or asked.last:
         begins, ends = asked.window().moments()
+    begins, ends = moment_of(asked.since, "since") or begins, moment_of(asked.until, "until") or ends
     return Search(
         scope=await filtered_scope(services, viewer, asked),
         status=asked.status,
         model=asked.model,
+        served=asked.served,
         provider=asked.provider,
         operation=asked.operation,
         session=asked.session,
@@ -161,22 +176,25 @@ async def _wanted(services: Services, viewer: Viewer, asked: RequestsPage) -> Se
     )
 
 
+def _any_of(values: Sequence[str]) -> list[tuple[str, str]]:
+    """The options of a filter."""
+    return [("", "Any"), *((value, value) for value in values)]
+
+
 async def _names(services: Services, shown: Sequence[RequestView]) -> dict[str, str]:
     return await labels_of(
         services.pool, keys=(one.key_id for one in shown), project_ids=(one.project_id for one in shown)
     )
 
 
-async def pages_of(
-    services: Services, wanted: Search, page: Sequence[RequestView]
-) -> AsyncIterator[Sequence[RequestView]]:
-    """A page of the list and those after it, at most `MAX_SAVED` requests."""
-    yield page
-    for _ in range(MAX_SAVED // SAVED_AT_ONCE - 1):
-        if len(page) < SAVED_AT_ONCE:
-            return
-        page = await search(services.pool, replace(wanted, limit=SAVED_AT_ONCE, before=page[-1].request_id))
-        yield page
+async def pages_of(services: Services, wanted: Search, found: Found) -> AsyncIterator[Sequence[RequestView]]:
+    """A page of the list and those after it, at most `MAX_SAVED` requests. A page may have none."""
+    saved = len(found.requests)
+    yield found.requests
+    while found.next is not None and saved < MAX_SAVED:
+        found = await search(services.pool, replace(wanted, limit=SAVED_AT_ONCE, before=found.next))
+        saved += len(found.requests)
+        yield found.requests
 
 
 def _address(path: str, asked: RequestsPage, **changed: str | None) -> str:

@@ -13,6 +13,8 @@ from domain.errors import InvalidRequest
 OUTPUT_CAP_FIELDS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 EXTERNAL_CONTEXT_FIELDS = ("previous_response_id", "conversation", "prompt", "container")
 """Fields that name context that is stored at the provider."""
+METERED_LATER_FIELD = "background"
+"""Has the response made later: it costs what it will say then, if its provider can be asked for it."""
 EXTRA_COST_FIELDS = (
     "plugins",
     "models",
@@ -21,13 +23,13 @@ EXTRA_COST_FIELDS = (
     "search_parameters",
     "enable_search",
     "fallbacks",
-    "background",
+    METERED_LATER_FIELD,
 )
 """Fields that turn on something whose cost has no known bound.
 
 `plugins` to `route` are
 OpenRouter's: another model answers, or a seller with other prices. The next two are xAI's and Alibaba's searches. With
-Anthropic's `fallbacks` another model may answer, and a response in the `background` comes later, when nobody meters it.
+Anthropic's `fallbacks` another model may answer, and a response in the `background` comes later.
 """
 SEARCH_FIELD = "web_search_options"
 """Has the model search the web, once."""

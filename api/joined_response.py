@@ -1,0 +1,85 @@
+"""Sends the head and the body of an answer in one write, if both are there. uvicorn makes a write of each.
+
+Each write is a call of the system and may wake the client's process. Whatever is not a short answer of a known length
+is left to uvicorn's own `send`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from litestar.types import HTTPResponseStartEvent
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+
+_LEAST_STATUS_WITH_BODY = 200
+_WITHOUT_BODY = frozenset({204, 304})
+_CONTROL = bytes(code for code in (*range(32), 127) if code != ord("\t"))
+_NO_NAME = _CONTROL + b'\t ()<>@,;:[]={}"\\'
+"""Bytes that no header's name has (RFC 9110, 5.6.2)."""
+_OF_THE_CONNECTION = frozenset({b"connection", b"transfer-encoding"})
+_LENGTH = b"content-length"
+
+
+class JoinedResponse:
+    """The `send` of one request's application. Holds a head back until its body comes."""
+
+    __slots__ = ("_cycle", "_head")
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+        self._head: HTTPResponseStartEvent | None = None
+
+    async def send(self, message: Any) -> None:
+        """Send what an application sends. See https://asgi.readthedocs.io/en/latest/specs/www.html."""
+        head, self._head = self._head, None
+        usual = RequestResponseCycle.send
+        if head is None:
+            if message["type"] == "http.response.start" and not self._cycle.response_started:
+                self._head = message
+            else:
+                await usual(self._cycle, message)
+        elif not self._write_whole(head, message):
+            await usual(self._cycle, head)  # type: ignore[arg-type]  # Litestar's types and uvicorn's are the same
+            await usual(self._cycle, message)
+
+    def _write_whole(self, head: HTTPResponseStartEvent, message: Any) -> bool:
+        """Write an answer whose body comes in one piece, as long as its head says. False: it is none, or is not now."""
+        cycle, status = self._cycle, head["status"]
+        body = message.get("body", b"")
+        if (
+            message["type"] != "http.response.body"
+            or message.get("more_body", False)
+            or cycle.disconnected
+            or cycle.flow.write_paused
+            or status in _WITHOUT_BODY
+            or status < _LEAST_STATUS_WITH_BODY
+            or cycle.scope["method"] == "HEAD"
+        ):
+            return False
+        headers = [*cycle.default_headers, *head["headers"]]
+        if not _is_plain(headers, len(body)):
+            return False
+        lines = [STATUS_LINE[status], *(b"%b: %b\r\n" % header for header in headers)]
+        if not cycle.keep_alive:
+            lines.append(b"connection: close\r\n")
+        cycle.response_started = cycle.response_complete = True
+        cycle.waiting_for_100_continue = False
+        cycle.transport.write(b"".join((*lines, b"\r\n", body)))
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            cycle.transport.close()
+        cycle.on_response()
+        return True
+
+
+def _is_plain(headers: Sequence[tuple[bytes, bytes]], body_bytes: int) -> bool:
+    """True for headers that can be written as they are, and are those of a body of this length."""
+    names = [name for name, _ in headers]
+    if names.count(_LENGTH) != 1 or not _OF_THE_CONNECTION.isdisjoint(names):
+        return False
+    name_text, value_text = b"".join(names), b"".join([value for _, value in headers])
+    return (
+        headers[names.index(_LENGTH)][1] == b"%d" % body_bytes
+        and name_text.islower()
+        and len(name_text.translate(None, _NO_NAME)) == len(name_text)
+        and len(value_text.translate(None, _CONTROL)) == len(value_text)
+    )
