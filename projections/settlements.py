@@ -16,7 +16,7 @@ class Settlements:
 
     name = "settlements"
     tables = ("settlements",)
-    reads: frozenset[type[Event]] = frozenset((AttemptLost, CostIncurred, CostReconciled))
+    reads: frozenset[type[Event]] = frozenset({AttemptLost, CostIncurred, CostReconciled})
 
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
         """Insert what can be asked for, and delete what is settled, each once."""
