@@ -8,6 +8,7 @@ import pytest
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
 
 from infra.database import MIGRATION_LOCK, _alembic_url, migrate
 from migrations.revision import build_index
@@ -22,14 +23,13 @@ PATIENCE_S = 60
 
 def build(url: str) -> None:
     """Build the index of events as a migration does, which has the lock."""
-    engine = create_engine(_alembic_url(as_role(url, OWNER)))
+    engine = create_engine(_alembic_url(as_role(url, OWNER)), poolclass=NullPool)
     with engine.connect() as connection:
         connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK})
         connection.commit()
         context = MigrationContext.configure(connection, opts={"transaction_per_migration": True})
         with Operations.context(context), context.begin_transaction(_per_migration=True):
             build_index("events_by_type", "events (type, position)")
-    engine.dispose()
 
 
 @asynccontextmanager
