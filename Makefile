@@ -1,5 +1,6 @@
 .DEFAULT_GOAL := help
 RUN := uv run --quiet
+MINUTES ?= 30
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -42,6 +43,12 @@ bench-overshoot: ## do to budgets what should not get past them: bursts, kill -9
 	$(RUN) python -m bench.peers
 	$(RUN) python -m bench.overshoot
 
+bench-scale: ## measure what must stay flat as work grows, and draw it in docs/images (half an hour)
+	$(RUN) python -m bench.scale
+
+soak: ## half an hour of load while workers and the projector are killed; MINUTES=n for another time
+	$(RUN) python -m bench.soak --minutes $(MINUTES)
+
 rebuild: ## rebuild every projection of the running gateway
 	for name in budgets usage rollups attributes refusals requests cache idempotency alerts jobs keys prices providers; do $(RUN) gateway projections rebuild $$name; done
 
@@ -62,4 +69,4 @@ images: ## look up the digests of the images for compose.yaml (needs Docker), an
 docs: ## write the generated reference pages
 	$(RUN) python -m docs.generate
 
-.PHONY: help setup up lint check test agents crash-matrix golden bench bench-peers bench-overshoot rebuild requirements sbom secrets images docs
+.PHONY: help setup up lint check test agents crash-matrix golden bench bench-peers bench-overshoot bench-scale soak rebuild requirements sbom secrets images docs

@@ -12,6 +12,7 @@ from litestar.static_files import create_static_files_router
 from litestar.types import ASGIApp
 
 from api import health
+from api.dashboard.errors import find_reader, with_pages_for_browsers
 from api.dashboard.rendering import NAVIGATION_STATE, template_config
 from api.dashboard.router import NAVIGATION, dashboard_router
 from api.guards import provide_caller
@@ -74,7 +75,7 @@ def _application(services: Services | None, max_body_bytes: int) -> Litestar:
             "services": Provide(lambda: services, sync_to_thread=False),
             "caller": Provide(provide_caller, sync_to_thread=False),
         },
-        exception_handlers=for_paths_without_a_route(EXCEPTION_HANDLERS),
+        exception_handlers=with_pages_for_browsers(for_paths_without_a_route(EXCEPTION_HANDLERS)),
         request_class=CountedRequest,
         state=State({"services": services, NAVIGATION_STATE: NAVIGATION}),
         request_max_body_size=max_body_bytes,
@@ -82,7 +83,7 @@ def _application(services: Services | None, max_body_bytes: int) -> Litestar:
         plugins=[schemas],
         template_config=template_config(),
         logging_config=None,
-        after_exception=[note_failure],
+        after_exception=[note_failure, find_reader],
     )
 
 

@@ -5,8 +5,10 @@ from decimal import Decimal
 
 from msgspec import Struct
 
+from api.provider_health import FailingTarget, ProviderHealth
 from api.readiness import Findings
 from api.services import Services
+from domain.events import INSTALLATION
 from infra.database import Pool
 from infra.snapshot import snapshot
 from projections.reports.alerts import Alert, ErrorCount, errors_by_code, last_alerts
@@ -31,7 +33,7 @@ class Top(Struct, kw_only=True, rename="camel"):
     cost: Decimal
 
 
-class Away(Struct, kw_only=True):
+class Away(Struct, kw_only=True, rename="camel"):
     """Something that does not work at the moment."""
 
     what: str
@@ -39,6 +41,9 @@ class Away(Struct, kw_only=True):
     credentials, a reader of one project learns the provider alone.
     """
     state: str
+    """Of a target: that it is not called, or what its last calls have met."""
+    is_partly: bool = False
+    """It works, but not always."""
 
 
 class Overview(Struct, kw_only=True, rename="camel"):
@@ -110,15 +115,38 @@ async def _top(pool: Pool, scope: Scope, window: Window, group: str) -> list[Top
 
 
 async def _away(services: Services, scope: Scope) -> list[Away]:
+    health = services.provider_health
     if scope.project_id is None:
         findings: Findings = await services.readiness.findings()
         states = ((part, getattr(findings, part)) for part in _PARTS)
         found = [Away(what=part, state=state) for part, state in states if state != "ok"]
         if findings.quarantined_projects:
             found.append(Away(what="quarantine", state=f"{findings.quarantined_projects} projects"))
-        return found + [Away(what=target, state="open") for target in services.provider_health.open_circuits()]
-    own = services.provider_health.open_circuits(scope.project_id)
+        return found + targets_away(health)
+    return targets_away(health, scope.project_id) + providers_away(health)
+
+
+def targets_away(health: ProviderHealth, owner: str = INSTALLATION) -> list[Away]:
+    """Return the targets under an owner's credentials that are not called, and those that are called and fail."""
+    not_called = health.open_circuits(owner)
     return [
-        *(Away(what=target, state="open") for target in own),
-        *(Away(what=name, state="open for some models") for name in services.provider_health.open_providers()),
+        *(Away(what=target, state="not called, because it failed too often") for target in not_called),
+        *(_failing(one) for one in health.failing(owner) if one.name not in not_called),
     ]
+
+
+def providers_away(health: ProviderHealth) -> list[Away]:
+    """Return the same of the installation's providers, without the models: others ask for them."""
+    not_called = health.open_providers()
+    failing = sorted({one.provider for one in health.failing()} - set(not_called))
+    return [
+        *(Away(what=name, state="not called for some models, because they failed too often") for name in not_called),
+        *(Away(what=name, state="failing for some models", is_partly=True) for name in failing),
+    ]
+
+
+def _failing(one: FailingTarget) -> Away:
+    calls = "the last call" if one.calls == 1 else f"{one.failures:,} of the last {one.calls:,} calls"
+    is_partly = one.state == "failingPartly"
+    how = "failing partly" if is_partly else "failing"
+    return Away(what=one.name, state=f"{how}: {calls} failed", is_partly=is_partly)

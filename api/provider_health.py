@@ -7,6 +7,7 @@ Workers decide. What is here may be a second old, and only moves a target that i
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from typing import Literal, TypeAlias
 
 from cachetools import TTLCache
 from msgspec import Struct
@@ -23,6 +24,20 @@ NEWS_AGE_S = 5.0
 MAX_LISTED_OPEN = 32
 """In the details of readiness."""
 MEDIAN, P95 = 0.5, 0.95
+PARTLY_FAILING_FROM = 0.05
+"""The share of failed calls from which a target is said to fail partly, as the error rate of a project is marked."""
+
+CallsState: TypeAlias = Literal["answering", "failingPartly", "failing", "notCalled"]
+"""What the calls of the window have met. It says nothing of the circuit: few calls that all fail open none."""
+
+
+def calls_state(calls: int, failures: int) -> CallsState:
+    """Say what calls have met of which so many failed."""
+    if calls == 0:
+        return "notCalled"
+    if failures >= calls:
+        return "failing"
+    return "failingPartly" if failures / calls >= PARTLY_FAILING_FROM else "answering"
 
 
 class CircuitHealth(Struct, frozen=True, kw_only=True):
@@ -42,6 +57,26 @@ class CircuitHealth(Struct, frozen=True, kw_only=True):
     hint: str | None
 
 
+class FailingTarget(Struct, frozen=True, kw_only=True, order=True):
+    """A target whose last calls have failed, some or all of them, as all workers together tell."""
+
+    provider: str
+    model: str
+    calls: int
+    failures: int
+    """In the window."""
+
+    @property
+    def name(self) -> str:
+        """`provider/model`."""
+        return f"{self.provider}/{self.model}"
+
+    @property
+    def state(self) -> CallsState:
+        """As `calls_state`."""
+        return calls_state(self.calls, self.failures)
+
+
 class ProviderHealth:
     """The circuits as one API process knows them."""
 
@@ -57,6 +92,8 @@ class ProviderHealth:
             MAX_KNOWN, NEWS_AGE_S, timer=clock
         )
         """How many credentials each target has, and those of which there is news."""
+        self._counts: TTLCache[tuple[str, CircuitKey], tuple[int, int]] = TTLCache(MAX_KNOWN, NEWS_AGE_S, timer=clock)
+        """The calls and failures in the window, by worker: each tells of a target while calls of it have failed."""
 
     async def listen(self) -> None:
         """Hear what workers tell, from now on."""
@@ -70,6 +107,8 @@ class ProviderHealth:
             if known is None or told.version >= known[1].version:
                 self._circuits[told.key] = (now_s, told)
                 self._note_credential(told.key, told.credentials)
+        for counts in news.counts:
+            self._counts[news.worker, counts.key] = (sum(counts.calls), sum(counts.failures))
         for limits in news.limits:
             self._limits[limits.key] = (now_s - limits.age_s, limits.limits)
             self._note_credential(limits.key, limits.credentials)
@@ -118,6 +157,23 @@ class ProviderHealth:
             if told.state != "closed" and told.key.owner == owner
         }
         return tuple(sorted(names)[:MAX_LISTED_OPEN])
+
+    def failing(self, owner: str = INSTALLATION) -> tuple[FailingTarget, ...]:
+        """Return the targets under an owner's credentials whose last calls have failed, at least partly: also those
+        whose circuits are closed, because the calls were few. Calls of a worker that met no failure are not known here.
+        """
+        sums: defaultdict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
+        for (_, key), (calls, failures) in list(self._counts.items()):
+            if key.owner == owner:
+                found = sums[key.provider, key.model]
+                found[0] += calls
+                found[1] += failures
+        targets = (
+            FailingTarget(provider=provider, model=model, calls=calls, failures=failures)
+            for (provider, model), (calls, failures) in sums.items()
+        )
+        failing = (one for one in targets if one.state in ("failing", "failingPartly"))
+        return tuple(sorted(failing)[:MAX_LISTED_OPEN])
 
     async def of(self, owner: str | None) -> list[CircuitHealth]:
         """Ask the workers for the circuits of an owner, or of all (None). Empty if none of them answers."""

@@ -184,7 +184,8 @@ def check_no_builtin_names(provider: str, models: tuple[str, ...] | None) -> Non
         kind = built_in_kind(model)
         if kind is not None:
             raise InvalidRequest(
-                f"`models` has {model!r}, a name that leads to the built-in provider {kind}: with `replacesBuiltin` "
-                f"true its requests go to {provider!r}, with false only those for {f'{provider}/{model}'!r} do",
+                f"`models` has {model!r}, a name that leads to the built-in provider {kind}: say with "
+                f"`replacesBuiltin` whether its requests go to {provider!r}, or only those for "
+                f"{f'{provider}/{model}'!r} do",
                 field="models",
             )

@@ -87,7 +87,7 @@ async def measure(
     for number_of_keys in KEYS if tuple(open_attempts) == (0,) else (1,):
         opened = 0
         for open_now in sorted(open_attempts):
-            await _open(owner, project, keys[0], open_now - opened)
+            await open_attempts(owner, project, keys[0], open_now - opened)
             opened = open_now
             for connections in CONNECTIONS:
                 await run(admission, owner, project, keys[:number_of_keys], requests // 10, connections)
@@ -135,7 +135,7 @@ async def run(
     return latencies
 
 
-async def _open(owner: asyncpg.Pool, project: str, key: str, attempts: int) -> None:
+async def open_attempts(owner: asyncpg.Pool, project: str, key: str, attempts: int) -> None:
     """Add attempts in flight that no run deletes."""
     await owner.execute(
         "INSERT INTO inflight (request_id, attempt, project_id, key_id, operation, model, provider, upstream_model, "

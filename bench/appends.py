@@ -10,6 +10,7 @@ import asyncio
 import os
 import tempfile
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -84,9 +85,13 @@ async def run(logs: list[EventLog], commits: int, at_a_time: int) -> list[float]
 
 def cpu_s(server: psutil.Process) -> float:
     """Return the CPU seconds that PostgreSQL has used, over its processes and those that have ended."""
-    times = [process.cpu_times() for process in (server, *server.children(recursive=True))]
-    ended = server.cpu_times()
-    return sum(one.user + one.system for one in times) + ended.children_user + ended.children_system
+    used_s = 0.0
+    for process in server.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it has just ended
+            times = process.cpu_times()
+            used_s += times.user + times.system
+    own = server.cpu_times()
+    return used_s + own.user + own.system + own.children_user + own.children_system
 
 
 def main() -> None:

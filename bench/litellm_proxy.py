@@ -48,6 +48,7 @@ model_list:
       api_key: sk-bench
 general_settings:
   master_key: {key}
+  proxy_batch_write_at: 5
 """
 LIMITS = {
     "budget_limits": [
@@ -63,13 +64,14 @@ class LiteLlm(BudgetedSystem):
 
     name = "LiteLLM"
     switched_on = (
-        f"version {VERSION}; key, daily and monthly budget, rate limit, spend log in PostgreSQL (fsync on); one "
-        "process; Prisma's engine as WebAssembly in node, as the native one is in no package registry"
+        f"version {VERSION}; key, daily and monthly budget, rate limit, spend log in PostgreSQL (fsync on), "
+        "written every 5 s; one process; Prisma's engine as WebAssembly in node, as the native one is in no package "
+        "registry"
     )
     groups = ("proxy", "engine", "postgresql")
     servers = ("postgresql",)
     share = 0.1
-    settle_s = 75.0
+    settle_s = 20.0
 
     def __init__(self, folder: Path, provider_port: int) -> None:
         """As any system."""

@@ -155,6 +155,11 @@ async def _read_streams(
             + body
         )
         answer = await reader.readuntil(b"\r\n\r\n")
+        if b"\r\ntransfer-encoding: chunked" not in answer.lower():
+            await reader.readexactly(int(answer.lower().split(b"content-length:", 1)[1].split(b"\r\n", 1)[0]))
+            latencies.append((time.perf_counter() - started) * 1000)
+            failures += 1
+            continue
         size = int(await reader.readuntil(b"\r\n"), 16)
         latencies.append((time.perf_counter() - started) * 1000)
         last = b""

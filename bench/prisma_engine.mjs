@@ -49,18 +49,31 @@ function readable(args) {
   return args.query ? { ...args, query: args.query.replace('ARRAY_AGG(viewname)', 'ARRAY_AGG(viewname::text)') } : args
 }
 
+// Returns arguments with every JSON document named as one: in GraphQL the field's type says it, in JSON the value must.
+function named(value, model) {
+  if (Array.isArray(value)) return value.map((one) => named(one, model))
+  if (value === null || typeof value !== 'object') return value
+  return Object.fromEntries(Object.entries(value).map(([name, one]) => {
+    const type = models[model]?.[name]
+    if (type === 'Json') return [name, typeof one === 'string' ? { $type: 'Json', value: one } : one]
+    return [name, named(one, type in models ? type : model)]
+  }))
+}
+
 // Returns the query as JSON, and the names under which its answer comes and is expected.
 function translated(text, variables) {
   const [field] = parse(text).definitions[0].selectionSet.selections
   const [, action, modelName] = ACTION.exec(field.name.value) ?? [null, field.name.value, undefined]
-  return { name: field.name.value, alias: field.alias?.value ?? field.name.value, query: { action, modelName, query: queryOf(field, variables) } }
+  const query = queryOf(field, variables)
+  if (modelName) query.arguments = named(query.arguments, modelName)
+  return { name: field.name.value, alias: field.alias?.value ?? field.name.value, query: { action, modelName, query } }
 }
 
 // Returns an answer as the native engine gives it: without the types of its values.
 function plain(value) {
   if (Array.isArray(value)) return value.map(plain)
   if (value === null || typeof value !== 'object') return value
-  if ('$type' in value) return value.$type === 'Json' ? JSON.parse(value.value) : value.value
+  if ('$type' in value) return value.value
   return Object.fromEntries(Object.entries(value).map(([name, one]) => [name, plain(one)]))
 }
 
@@ -70,6 +83,10 @@ pool.on('error', () => {})
 const { instance } = await WebAssembly.instantiate(await readFile(require.resolve('@prisma/query-engine-wasm/postgresql/query_engine_bg.wasm')), { './query_engine_bg.js': wasm })
 wasm.__wbg_set_wasm(instance.exports)
 const schema = await readFile(process.env.PRISMA_DML_PATH, 'utf8')
+// The type of each field, by model.
+const models = {}
+for (const [, model, body] of schema.matchAll(/^model (\w+) \{([^]*?)^\}/gm))
+  models[model] = Object.fromEntries([...body.matchAll(/^\s+(\w+)\s+(\w+)/gm)].map(([, name, type]) => [name, type]))
 const datamodel = schema.replace(/generator client \{[^}]*\}/, 'generator client {\n  provider = "prisma-client-js"\n  previewFeatures = ["driverAdapters"]\n}')
 const engine = new wasm.QueryEngine({ datamodel, logLevel: 'error', logQueries: false }, () => {}, bindAdapter(new PrismaPg(pool)))
 await engine.connect(NONE)

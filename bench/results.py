@@ -155,14 +155,14 @@ def told(value: float | None) -> str:
 
 
 def to_peer(run: Run, key: str, peers: Run | None, peer: str = PORTKEY) -> float | None:
-    """Return how many times the peer's cost our cost of a row is; None if either was not measured.
+    """Return how many times the peer's cost our cost of a row is; None if either was not measured, or refused requests.
 
     If the peer stands in another run, both are counted in the bare handlers of their own run.
     """
     ours, where = run.system(OURS), run if run.system(peer) is not None else peers
     theirs = where.system(peer) if where is not None else None
     row, other = ours and ours.row(key), theirs and theirs.row(key)
-    if row is None or other is None or where is None:
+    if row is None or other is None or where is None or row.failures or other.failures:
         return None
     mine = ratio(row.middle.total_us, run.bare_us())
     unit = ratio(other.middle.total_us, where.bare_us())

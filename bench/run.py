@@ -33,7 +33,7 @@ from bench.results import (
     write,
 )
 from bench.rows import BARE_LOAD, LOADS, Load, first_answer_s, first_request_ms, measure
-from bench.systems import ROOT, START_LIMIT_S, BareHandler, OurGateway, Stub, System, end_in_order
+from bench.systems import ROOT, START_LIMIT_S, BareHandler, OurGateway, Stub, System, end_in_order, start_or_leave_out
 
 KEPT = ROOT / ".bench"
 OWN_RUN = KEPT / "run.json"
@@ -112,7 +112,7 @@ def measure_all(
     return results
 
 
-def run(*, peers: bool, rounds: int, restarts: int, share: float = 1.0) -> Run:
+def run(*, peers: bool, rounds: int, restarts: int, share: float = 1.0, left_out: Sequence[str] = ()) -> Run:
     """Start the systems, measure them, and stop them."""
     began, load_before = datetime.now(UTC), os.getloadavg()[0]
     with ExitStack() as stack:
@@ -121,10 +121,11 @@ def run(*, peers: bool, rounds: int, restarts: int, share: float = 1.0) -> Run:
         stack.callback(stub.stop)
         systems: list[System] = [BareHandler(folder / "bare", stub.port), OurGateway(folder / "ours", stub.port)]
         systems += installed_peers(folder, stub.port) if peers else []
+        systems = [system for system in systems if system.name not in left_out]
         for system in systems:
             stack.callback(system.stop)
-            system.start()
-        results = measure_all(systems, stub, rounds=rounds, restarts=restarts, share=share)
+        started = [system for system in systems if start_or_leave_out(system)]
+        results = measure_all(started, stub, rounds=rounds, restarts=restarts, share=share)
     return Run(
         began=f"{began:%Y-%m-%d %H:%M} UTC",
         machine=machine(),
@@ -149,6 +150,7 @@ def main() -> None:
     """Parse the arguments, measure, print and store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", action="store_true", help="measure the installed peers in the same run")
+    parser.add_argument("--leave-out", nargs="+", default=(), metavar="NAME", help="systems that are not measured")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"of each row (default {ROUNDS})")
     parser.add_argument("--restarts", type=int, default=RESTARTS, help=f"of each kind (default {RESTARTS})")
     parser.add_argument(
@@ -160,7 +162,13 @@ def main() -> None:
     end_in_order()
     before = read(arguments.compare) if arguments.compare else None
     peers = read(PEERS_RUN) if PEERS_RUN.exists() and not arguments.peers else None
-    result = run(peers=arguments.peers, rounds=arguments.rounds, restarts=arguments.restarts, share=arguments.share)
+    result = run(
+        peers=arguments.peers,
+        rounds=arguments.rounds,
+        restarts=arguments.restarts,
+        share=arguments.share,
+        left_out=arguments.leave_out,
+    )
     out = arguments.out or (PEERS_RUN if arguments.peers else OWN_RUN)
     write(result, out)
     report(result, peers=peers, before=before)

@@ -130,9 +130,16 @@ def migrate(data_dir: Path | None) -> None:
 
     settings = settings_for_administration(data_dir)
     assert settings.owner_url is not None, "settings_for_administration has it"
+    was_due = False
     with progress("migrate", "revisions") as told:
-        problems = run_migrations(settings.owner_url, settings.database_roles, settings.role, told)
-    click.echo(f"the database is at revision {newest_revision()}")
+
+        def note(done: int, total: int) -> None:
+            nonlocal was_due
+            was_due = True
+            told(done, total)
+
+        problems = run_migrations(settings.owner_url, settings.database_roles, settings.role, note)
+    click.echo(f"the database is at revision {newest_revision()}{'' if was_due else ': it was there already'}")
     for problem in problems:
         click.echo(f"warning: {problem}: see docs/how-to/separate-database-roles.md", err=True)
 

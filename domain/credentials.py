@@ -8,7 +8,8 @@ from msgspec import Meta
 from domain.names import END
 
 CredentialName = Annotated[str, Meta(pattern=rf"^[a-z0-9][a-z0-9_-]{{0,62}}{END}")]
-CredentialWeight = Annotated[int, Meta(ge=0, le=1_000)]
+MAX_WEIGHT = 1_000
+CredentialWeight = Annotated[int, Meta(ge=0, le=MAX_WEIGHT)]
 DEFAULT_CREDENTIAL = "default"
 """The name of the key that a project, an installation or a provider has without naming it."""
 MAX_CREDENTIALS = 16

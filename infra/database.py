@@ -325,7 +325,7 @@ def migrate(
 
     `database_url` is that of the owner. A process that `roles` does not name keeps the role that it has in the
     database; if it has none, it is `default_role`, and without that the owner. Several processes may migrate at once.
-    `progress` counts revisions, and one more for the functions and grants.
+    `progress` counts revisions, and one more for the functions and grants; it hears nothing if no revision is due.
     Returns what the roles may do that they should not, in words.
     """
     # only the process that migrates needs these: they take a second to import
@@ -358,7 +358,8 @@ def migrate(
             problems = grant(connection, roles, default_role, former)
             connection.execute(text(SCHEMA_STATE.format(schema_state(roles, default_role))))
     engine.dispose()
-    progress(total, total)
+    if total > 1:
+        progress(total, total)
     return problems
 
 

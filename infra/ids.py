@@ -2,11 +2,12 @@
 
 import os
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
 _MASK = 0x3FF
+_DIGITS = 26
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MS = (1 << 48) - 1
 
@@ -22,6 +23,18 @@ def first_id(prefix: str, at: datetime) -> str:
     return _id(
         prefix, min(max(past.days * 86_400_000 + past.seconds * 1_000 + past.microseconds // 1_000, 0), _LAST_MS), 0
     )
+
+
+def time_of_id(text: str) -> datetime | None:
+    """Return when an id was made, to the millisecond; None: it is no id as `new_id` makes them."""
+    digits = text.rpartition("_")[2]
+    if len(digits) != _DIGITS or not set(digits) <= set(_ALPHABET):
+        return None
+    number = 0
+    for digit in digits:
+        number = number << 5 | _ALPHABET.index(digit)
+    time_ms = number >> 80
+    return _EPOCH + timedelta(milliseconds=time_ms) if time_ms <= _LAST_MS else None
 
 
 def _id(prefix: str, time_ms: int, random: int) -> str:

@@ -7,6 +7,7 @@ that the page had, and by the cookie, which no other site's page can send (`Same
 import hmac
 from typing import Any, Literal
 
+from litestar import Response
 from litestar.connection import ASGIConnection
 from litestar.datastructures import Cookie
 from litestar.handlers import BaseRouteHandler
@@ -25,6 +26,9 @@ from infra.settings import is_loopback
 COOKIE = "gateway-session"
 SECURE_COOKIE = "__Host-gateway-session"
 """Browsers take a cookie with this prefix only over https, from the host itself, for all its paths."""
+SIGNED_IN_SUFFIX = "-was-open"
+REMEMBERED_S = 7 * 86_400
+"""For so long the sign-in page can say that a session has expired: the browser has dropped the session's cookie."""
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _NOT_OURS = "this form was not sent by a page of this gateway, or its page is too old: load the page again"
 
@@ -85,6 +89,27 @@ def sign_ins_of(request: HttpRequest) -> SignIns:
 def token_of(request: HttpRequest) -> str | None:
     """The session's token that the browser sent; None: none."""
     return request.cookies.get(_cookie_name(request))
+
+
+def was_signed_in(request: HttpRequest) -> bool:
+    """True if the browser had a session, and did not sign out of it."""
+    return bool(request.cookies.get(_cookie_name(request) + SIGNED_IN_SUFFIX))
+
+
+def set_session(request: HttpRequest, answer: Response[Any], token: str | None) -> None:
+    """Have the browser keep a session's token, or (None) drop it. Another cookie, which opens nothing, stays longer."""
+    answer.set_cookie(session_cookie(request, token))
+    answer.set_cookie(
+        Cookie(
+            key=_cookie_name(request) + SIGNED_IN_SUFFIX,
+            value="1" if token else "",
+            max_age=REMEMBERED_S if token else 0,
+            path="/",
+            secure=_is_secure(request),
+            httponly=True,
+            samesite=_STRICT,
+        )
+    )
 
 
 def session_cookie(request: HttpRequest, token: str | None) -> Cookie:

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from domain.money import NanoUsd, to_usd
+from infra.ids import time_of_id
 
 MISSING = "–"
 """For what is not known or does not apply."""
@@ -77,6 +78,11 @@ def milliseconds(duration_ms: int | float | None) -> str:
 def moment(at: datetime | None) -> str:
     """`2026-11-26 06:05:38`, in UTC."""
     return MISSING if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def came_at(request_id: str, at: datetime) -> datetime:
+    """When a request came, which its id tells. `at`: when the log first had it, for ids that tell no time."""
+    return time_of_id(request_id) or at
 
 
 def machine_moment(at: datetime) -> str:

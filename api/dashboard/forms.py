@@ -11,6 +11,7 @@ from litestar import Request
 from litestar.datastructures import MultiDict
 from msgspec import Struct
 
+from api.dashboard.field_words import in_form_words
 from api.requests import HttpRequest, convert, in_utc, single_values
 from domain.errors import BodyTooLarge, InvalidRequest, UnsupportedEncoding
 
@@ -56,7 +57,7 @@ async def form_of(request: HttpRequest, shape: type[Shape], kinds: FieldKinds | 
             values[name] = _value(name, text.strip(), kinds)
         elif name in kinds.nullable:
             values[name] = None
-    return convert(values, shape)
+    return _converted(values, shape)
 
 
 async def form_values(request: HttpRequest) -> dict[str, str]:
@@ -112,7 +113,14 @@ def filters_of(request: HttpRequest, shape: type[Shape]) -> Shape:
 
     """
     given = single_values(request.query_params)
-    return convert({name: text.strip() for name, text in given.items() if text.strip()}, shape)
+    return _converted({name: text.strip() for name, text in given.items() if text.strip()}, shape)
+
+
+def _converted(values: Mapping[str, Any], shape: type[Shape]) -> Shape:
+    try:
+        return convert(values, shape)
+    except InvalidRequest as error:
+        raise in_form_words(error) from None
 
 
 def moment_of(text: str | None, field: str) -> datetime | None:

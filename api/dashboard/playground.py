@@ -12,10 +12,12 @@ from litestar import Response
 from msgspec import Meta, Struct
 
 from api.authentication import Caller
+from api.dashboard.viewer import Viewer
 from api.native.completions import answer_chat
 from api.request_facts import FACTS_SCOPE, facts_of
 from api.request_lifetime import BYTES_SCOPE, REQUEST_ID_SCOPE
 from api.requests import CountedRequest, HttpRequest
+from domain.errors import BudgetExceeded, GatewayError, ProviderError
 from domain.names import Name
 
 CALL_PATH = "/api/v1/completions/chat"
@@ -23,6 +25,8 @@ CLIENT = b"ai-gateway-playground"
 """What reports call the program that made these calls."""
 MAX_PROMPT_CHARS = 100_000
 MAX_ANSWER_TOKENS = 32_000
+KEY_WINDOWS = frozenset({"daily", "monthly"})
+"""Names of windows that are a key's. The others are its project's."""
 
 Prompt = Annotated[str, Meta(min_length=1, max_length=MAX_PROMPT_CHARS)]
 AnswerTokens = Annotated[int, Meta(ge=1, le=MAX_ANSWER_TOKENS)]
@@ -52,6 +56,28 @@ class TrialAnswer(Struct, frozen=True, kw_only=True):
     prompt_tokens: int
     completion_tokens: int
     request_id: str
+
+
+class Link(Struct, frozen=True):
+    """Where the page leads on."""
+
+    address: str
+    text: str
+
+
+def links_of(error: GatewayError, viewer: Viewer, caller: Caller | None, request_id: str) -> list[Link]:
+    """Where an error of a trial leads: to the budget that refused it, and to its request if the log has that."""
+    if caller is None:
+        return []
+    found = []
+    window = (error.details or {}).get("window") if isinstance(error, BudgetExceeded) else None
+    if isinstance(window, str):
+        is_keys = window in KEY_WINDOWS
+        of_project = f"/projects/{caller.project_id}" if viewer.role != "member" else "/budgets"
+        found.append(Link(f"/keys/{caller.key_id}" if is_keys else of_project, f"The {window} budget"))
+    if window is not None or isinstance(error, ProviderError):
+        found.append(Link(f"/requests/{request_id}", "The request"))
+    return found
 
 
 class _Message(Struct):

@@ -16,6 +16,7 @@ from litestar.template import TemplateConfig
 
 from api.dashboard import amounts, figures
 from api.dashboard.assets import address_of
+from api.dashboard.field_words import in_words
 from api.dashboard.navigation import NavigationEntry, shown_to
 from api.dashboard.viewer import Viewer
 from api.requests import HttpRequest
@@ -37,6 +38,7 @@ PAGE_HEADERS: Mapping[str, str] = {
 }
 NAVIGATION_STATE = "dashboard_navigation"
 _FILTERS = {
+    "in_words": in_words,
     "money": figures.money,
     "nano": amounts.nano,
     "plain": in_full,
@@ -64,6 +66,7 @@ def template_config() -> TemplateConfig[JinjaTemplateEngine]:
     environment.filters.update(_FILTERS)
     environment.globals["asset"] = address_of
     environment.globals["ago"] = figures.ago
+    environment.globals["came_at"] = figures.came_at
     return TemplateConfig(instance=JinjaTemplateEngine.from_environment(environment))
 
 

@@ -9,6 +9,7 @@ import hmac
 import secrets
 from collections.abc import Mapping
 from hashlib import sha256
+from typing import Literal, TypeAlias
 
 from api.authentication import Authenticator
 from api.dashboard.guesses import Guesses
@@ -27,6 +28,23 @@ _OPEN_VIEW = b"open view"
 
 _NOT_SIGNED_IN = "sign in first"
 _BAD_KEY = "this is neither the master key nor an API key that works"
+
+EndReason: TypeAlias = Literal["expired", "ended", "key", "master"]
+END_REASONS: Mapping[str, str] = {
+    "expired": "Your session was over after twelve hours. Sign in again to go on.",
+    "ended": "Your session was ended, on the page Sessions or because its twelve hours are over.",
+    "key": "The key that you signed in with was revoked, or has expired. Sign in with another one.",
+    "master": "The gateway has another master key than when you signed in. Sign in with the one that it has now.",
+}
+"""Why somebody who was signed in no longer is, as the sign-in page says it, by `EndReason`."""
+
+
+class SessionEnded(Unauthorized):
+    """A session of this gateway that is open no longer."""
+
+    def __init__(self, reason: EndReason) -> None:
+        self.reason = reason
+        super().__init__(END_REASONS[reason])
 
 
 class SignIns:
@@ -92,7 +110,8 @@ class SignIns:
         `known`: who it was a moment ago; the key is looked up again.
 
         Raises:
-            Unauthorized: nobody, or the key that it was opened with works no longer.
+            Unauthorized: nobody.
+            SessionEnded: nobody any longer: the session has ended, or the key that it was opened with works no more.
             Unavailable, Overloaded: as `Authenticator.authenticate`.
 
         """
@@ -108,20 +127,23 @@ class SignIns:
             raise Unauthorized(_NOT_SIGNED_IN)
         session = await self._sessions.find(_hash(token))
         if session is None:
-            raise Unauthorized(_NOT_SIGNED_IN)
+            raise SessionEnded("ended")
         csrf_token = self._vault.form_token(_hash(token))
         if session.project_id is None:
             if self._master_key is None or not hmac.compare_digest(
                 session.credential_hash, self._vault.api_key_hash(self._master_key)
             ):
-                raise Unauthorized(_NOT_SIGNED_IN)
+                raise SessionEnded("master")
             return Viewer(
                 role="operator", project_id=None, key_id=None, csrf_token=csrf_token, session_id=session.session_id
             )
-        if known is not None and known.caller is not None:
-            caller = await self._authenticator.reload(known.caller)
-        else:
-            caller = await self._authenticator.caller_with(session.credential_hash)
+        try:
+            if known is not None and known.caller is not None:
+                caller = await self._authenticator.reload(known.caller)
+            else:
+                caller = await self._authenticator.caller_with(session.credential_hash)
+        except Unauthorized:
+            raise SessionEnded("key") from None
         return Viewer(
             role=caller.settings.role,
             project_id=caller.project_id,

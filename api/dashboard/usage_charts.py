@@ -50,7 +50,10 @@ def chart_by_group(found: MostOverTime, metric: Metric, time: str, window: Windo
         label=label if found.is_all else f"{label}: the {len(found.values)} with the highest costs",
         unit=metric.first.unit,
         kind="lines",
-        series=tuple(shown_value(value, found.labels) for value in found.values),
+        series=tuple(
+            shown_value(value, found.labels, is_unsaid=any(line.is_unsaid for line in lines))
+            for value, lines in zip(found.values, found.lines, strict=True)
+        ),
         points=[
             ChartPoint(
                 at=at,
@@ -62,9 +65,9 @@ def chart_by_group(found: MostOverTime, metric: Metric, time: str, window: Windo
     )
 
 
-def shown_value(value: Any, labels: dict[str, str]) -> str:
-    """A value of a group as text: a key or project by its name, what callers say as it is."""
-    if value is None:
+def shown_value(value: Any, labels: dict[str, str], *, is_unsaid: bool = False) -> str:
+    """A value of a group as text: a key or project by its name, what callers say as it is, `null` included."""
+    if is_unsaid:
         return "(not said)"
     if isinstance(value, str):
         return labels.get(value, value)

@@ -13,7 +13,7 @@ from api.authentication import Caller
 from api.guards import requires_admin_or_operator
 from api.native.envelope import Success
 from api.native.openapi import KEY_OR_MASTER_KEY
-from api.provider_health import CircuitHealth
+from api.provider_health import CallsState, CircuitHealth, calls_state
 from api.requests import HttpRequest
 from api.services import Services
 from domain.circuit import OpenReason, State
@@ -81,6 +81,10 @@ class ProviderHealthOut(Struct, kw_only=True, rename="camel"):
     failures: int
     """Of the last minute (GATEWAY_CIRCUIT_WINDOW_S), without requests that were refused for what they said."""
     failure_ratio: float | None
+    last_calls: CallsState
+    """What the calls of the last minute have met, beside what became of the circuit. `failing`: none was answered.
+    `failingPartly`: at least one in twenty failed. `notCalled`: there were none.
+    """
     latency_ms: LatencyOut
     last_errors: list[ProviderErrorOut]
     """The newest first."""
@@ -124,6 +128,7 @@ def health_out(health: CircuitHealth) -> ProviderHealthOut:
         calls=health.calls,
         failures=health.failures,
         failure_ratio=round(health.failures / health.calls, 4) if health.calls else None,
+        last_calls=calls_state(health.calls, health.failures),
         latency_ms=LatencyOut(p50=health.p50_ms, p95=health.p95_ms),
         last_errors=[
             ProviderErrorOut(code=error.code, status=error.status, at=_time(error.at_ms))

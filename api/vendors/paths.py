@@ -43,7 +43,7 @@ class VendorPaths:
         """Pass on. The server keeps its own scope: it sends no body to HEAD. `raw_path` stays as it was called."""
         if scope["type"] == ScopeType.HTTP:
             path, model = served_path(scope["path"])
-            if path == "/" and scope["method"] == "GET" and _is_browser(scope["headers"]):
+            if path == "/" and scope["method"] == "GET" and is_browser(scope["headers"]):
                 path = HOME_PATH
             changes: dict[str, Any] = {"path": path} if path != scope["path"] else {}
             if model is not None:
@@ -77,7 +77,7 @@ def served_path(path: str) -> tuple[str, str | None]:
     return path, None
 
 
-def _is_browser(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+def is_browser(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     """True for a request that wants a page, or a part of one (htmx), and is of no vendor's client."""
     wants_page = False
     for name, value in headers:

@@ -55,6 +55,8 @@ class CostLine(Struct, kw_only=True, rename="camel", omit_defaults=True):
     """The metadata's value; null for requests without it."""
     is_rest: bool = False
     """True for the line of all values that are not told apart."""
+    is_unsaid: bool = False
+    """True for requests that do not say it; a null that callers do say is theirs."""
     requests: int
     cached_requests: int
     prompt_tokens: int
@@ -243,6 +245,7 @@ def _line(groups: Sequence[str], line: Named) -> CostLine:
     return CostLine(
         **dict(zip(fields, line.values, strict=True)),
         is_rest=line.is_rest,
+        is_unsaid=UNSAID in line.group,
         requests=sums["completed_requests"] + sums["cached_requests"] + sums["failed_requests"],
         cached_requests=sums["cached_requests"],
         prompt_tokens=sums["prompt_tokens"],

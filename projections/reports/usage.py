@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from infra.database import Pool
-from projections.reports.costs import breakdown, sums_of
+from projections.reports.costs import UNSAID, breakdown, sums_of
 from projections.reports.figures import NO_DURATIONS, Durations, Figures, figures
 from projections.reports.labels import labels_of
 from projections.reports.scope import Window
@@ -59,6 +59,8 @@ class UsageLine(Figures, kw_only=True, rename="camel"):
     """Its values by the names of the groups; of what callers say, null for requests that do not say it."""
     is_rest: bool
     """True for the line of all values that are not told apart."""
+    is_unsaid: bool = False
+    """True for requests that do not say it; a null that callers do say is theirs."""
     previous: Figures | None
     """The same group's in the window before, hours and days by their place in it. Null: it was not there."""
 
@@ -134,6 +136,7 @@ async def usage_report(
             durations.get(line.group, NO_DURATIONS),
             group=dict(zip(groups, line.values, strict=True)),
             is_rest=line.is_rest,
+            is_unsaid=UNSAID in line.group,
             previous=_previous(before.get(_moved(line.group, -window.days))),
         )
         for line in [*told, *found.rest]
@@ -193,6 +196,7 @@ async def usage_of_most(pool: Pool, scope: Scope, window: Window, group: str, ti
                     durations.get(key, NO_DURATIONS),
                     group={group: name, time: day_or_hour(key[1], time)},
                     is_rest=False,
+                    is_unsaid=raw == UNSAID,
                     previous=None,
                 )
                 for key, one in sums.items()

@@ -79,6 +79,23 @@ async def test_a_provider_that_is_down_is_left_alone_and_asked_again_by_one_call
     assert KEY not in json.dumps(events)
 
 
+async def test_a_provider_whose_few_calls_all_fail_is_said_to_fail_though_its_circuit_is_closed(
+    gateway: Gateway, session: aiohttp.ClientSession
+) -> None:
+    client = await new_project(gateway, session, openaiKey=KEY)
+    status, _, _ = await client.chat(DOWN, model="gpt-4.1", cache=False)
+    assert status == 502
+    health = await health_of(client, "gpt-4.1")
+    assert health is not None
+    assert (health["state"], health["lastCalls"]) == ("closed", "failing")
+
+    async def is_told() -> bool:
+        _, answer, _ = await client.call("GET", "/usage/overview")
+        return [(one["what"], one["isPartly"]) for one in answer["data"]["away"]] == [("openai/gpt-4.1", False)]
+
+    await eventually_so(is_told)
+
+
 async def test_one_tenants_broken_key_and_endpoint_stop_no_other_tenant(
     gateway: Gateway, session: aiohttp.ClientSession
 ) -> None:

@@ -11,6 +11,7 @@ from decimal import Decimal
 import aiohttp
 import pytest
 
+from api.dashboard.field_words import FIELDS
 from api.dashboard.snippets import KEY_VARIABLE, snippets
 from tests.support.dashboard import Browser, signed_in
 from tests.support.gateway import Client, Gateway, new_project, operator_of
@@ -100,9 +101,9 @@ async def test_a_wrong_field_is_named_and_what_was_written_stays(
     ):
         fields = {"name": "kept name", "role": "member"} | {field: value}
         status, text, _ = await admin.post("/keys", fields)
-        assert (status, f"`{field}`" in text, "kept name" in text) == (400, True, True), field
+        assert (status, f"“{FIELDS[field].label}”" in text, "kept name" in text) == (400, True, True), field
     status, text, _ = await admin.get("/keys?state=nonsense")
-    assert (status, "<code>state</code>" in text) == (400, True)
+    assert (status, "“State” must be one of those in the list" in text) == (400, True)
 
 
 async def test_nobody_sees_or_changes_what_is_not_theirs(
@@ -191,7 +192,11 @@ async def test_the_playground_charges_the_key_and_obeys_its_budget(
     refused, text, _ = await member.post("/connect", trial | {"prompt": "x" * 20_000})
     assert (refused, "does not cover this request" in text) == (402, True)
     refused, text, _ = await member.post("/connect", trial | {"prompt": "x" * 20_000}, Accept="text/event-stream")
-    assert (refused, json.loads(text)["error"]["code"]) == (402, "BUDGET_EXCEEDED")
+    error = json.loads(text)["error"]
+    assert (refused, error["code"]) == (402, "BUDGET_EXCEEDED")
+    assert [one["address"] for one in error["links"]] == [f"/keys/{key_id}", f"/requests/{error['requestId']}"]
+    for one in error["links"]:
+        assert (await member.get(one["address"]))[0] == 200, one
     _, budget, _ = await client.call("GET", f"/usage/budget?keyId={key_id}")
     assert 0 < budget["data"]["daily"]["spent"] <= Decimal("0.0005")
     operator = await signed_in(gateway, plain)

@@ -9,6 +9,7 @@ from html import unescape
 import aiohttp
 import pytest
 
+from api.dashboard.field_words import FIELDS
 from tests.support.dashboard import Browser, signed_in
 from tests.support.gateway import Client, Gateway, new_project
 
@@ -149,4 +150,5 @@ async def test_a_filter_that_is_none_is_named(
     admin = await signed_in(gateway, visitor, client.key)
     status, text, _ = await admin.get(path)
     assert status == 400
-    assert re.search(r"\?(\w+)=", path)[1] in text  # type: ignore[index]  # each has a filter
+    name = path.partition("?")[2].partition("=")[0]
+    assert f"“{FIELDS[name].label}”" in text

@@ -40,8 +40,31 @@ async def test_a_browser_gets_the_dashboard_where_programs_get_what_they_got(
         assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
     async with plain.get(gateway.address + "/", headers=PAGE | {"anthropic-version": "2023-06-01"}) as answer:
         assert answer.status == 200
-    async with plain.get(gateway.address + "/nothing-here", headers=PAGE) as answer:
+
+
+async def test_a_browser_sees_a_page_where_there_is_none_and_programs_get_json(
+    gateway: Gateway, client: Client, plain: aiohttp.ClientSession
+) -> None:
+    member = await signed_in(gateway, plain, client.key)
+    for browser, menu in ((member, True), (Browser(plain, gateway.address), False)):
+        for method, path, expected in (
+            ("GET", "/nothing-here", 404),
+            ("GET", "/sign-out", 405),
+            ("GET", "/keys/", 200),
+        ):
+            if not menu and expected == 200:
+                continue
+            status, text, headers = await browser.get(path)
+            assert (status, headers["content-type"].partition(";")[0]) == (expected, "text/html"), (method, path)
+            assert headers["content-security-policy"] == POLICY
+            assert ('aria-label="Pages"' in text) is menu
+    async with plain.get(gateway.address + "/nothing-here") as answer:
         assert (answer.status, answer.content_type) == (404, "application/json")
+    async with plain.delete(gateway.address + "/keys") as answer:
+        assert (answer.status, answer.content_type) == (405, "application/json")
+    for path in ("/api/v1/nothing-here", "/v1/nothing-here", "/metrics/nothing-here"):
+        async with plain.get(gateway.address + path, headers=PAGE) as answer:
+            assert (answer.status, answer.content_type) == (404, "application/json"), path
 
 
 async def test_a_session_is_its_keys_and_ends_with_it(
@@ -58,7 +81,12 @@ async def test_a_session_is_its_keys_and_ends_with_it(
     assert status == 200
     await asyncio.sleep(1)
     status, _, headers = await member.get("/sessions")
-    assert (status, headers["location"]) == (303, "/sign-in?next=%2Fsessions")
+    assert (status, headers["location"]) == (303, "/sign-in?next=%2Fsessions&why=key")
+    assert "was revoked, or has expired" in (await member.get(headers["location"]))[1]
+    status, text, headers = await member.get(
+        "/budgets", **{"HX-Request": "true", "HX-Current-URL": "http://x/keys?a=1"}
+    )
+    assert (status, headers["hx-redirect"]) == (401, "/sign-in?next=%2Fkeys%3Fa%3D1&why=key")
 
 
 async def test_a_cookie_is_of_no_use_to_scripts_and_other_sites(
@@ -148,4 +176,22 @@ async def test_others_end_no_session_of_mine(
     assert session_id in (await operator.get("/sessions"))[1]
     status, _, _ = await operator.post("/sessions/end", {"sessionId": session_id})
     assert status == 303
-    assert (await mine.get("/sessions"))[0] == 303
+    status, _, headers = await mine.get("/sessions")
+    assert (status, headers["location"]) == (303, "/sign-in?next=%2Fsessions&why=ended")
+    assert "Your session was ended" in (await mine.get(headers["location"]))[1]
+
+
+async def test_whoever_was_signed_in_for_twelve_hours_is_told_so(
+    gateway: Gateway, client: Client, plain: aiohttp.ClientSession
+) -> None:
+    browser = await signed_in(gateway, plain, client.key)
+    name = f"gateway-session-{gateway.address.rpartition(':')[2]}"
+    browser.cookies = {kept: value for kept, value in browser.cookies.items() if kept != name}  # as browsers do then
+    status, _, headers = await browser.get("/keys")
+    assert (status, headers["location"]) == (303, "/sign-in?next=%2Fkeys&why=expired")
+    assert "after twelve hours" in (await browser.get(headers["location"]))[1]
+    assert "Signed out" not in (await browser.get("/sign-in?why=Signed+out"))[1]
+    await browser.sign_in(client.key or "")
+    await browser.post("/sign-out", {})
+    _, _, headers = await browser.get("/keys")
+    assert headers["location"] == "/sign-in?next=%2Fkeys"

@@ -26,6 +26,13 @@ PIECES = frozenset({"/audit/verifications", "/requests/new"})
 FILES = (".csv", "/export")
 
 
+OUT_OF_SIGHT = """() => [...document.querySelectorAll(".head nav [aria-current], a.csv")]
+  .filter((one) => one.checkVisibility())
+  .filter((one) => { const at = one.getBoundingClientRect(); return at.left < 0 || at.right > innerWidth + 1; })
+  .map((one) => one.textContent)"""
+"""The current page in the menu, and the links to files: what must be seen without a search."""
+
+
 def every_page() -> list[str]:
     """Return the path of every page that there is, as its route has it."""
     found = {path for page in PAGES for one in page.HANDLERS if "GET" in one.http_methods for path in one.paths}
@@ -114,7 +121,9 @@ def test_a_page_is_readable_for_everybody_on_any_screen(path: str, admin: Visito
             found += [f"{scheme} {width_px}: {one}" for one in admin.violations()]
             wide_px = admin.page.evaluate("document.documentElement.scrollWidth")
             found += [f"{wide_px} px wide on {width_px}"] if wide_px > width_px else []
+            found += [f"out of sight on {width_px}: {one}" for one in admin.page.evaluate(OUT_OF_SIGHT)]
     assert found == []
+    assert "--" not in "".join(admin.page.locator(".u-legend").all_text_contents()), "a legend at rest has figures"
     check(admin)
 
 
@@ -135,6 +144,44 @@ def test_every_link_of_a_viewer_leads_to_a_page(operator: Visitor, admin: Visito
             check(visitor)
 
 
+def test_where_there_is_no_page_a_reader_finds_the_menu(chromium: Browser, gateway: Gateway) -> None:
+    reader = Visitor(chromium, gateway.address).sign_in(gateway.master_key)
+    for path, status in (("/nosuchpage", 404), ("/sign-out", 405), ("/usage?range=week", 400)):
+        answer = reader.page.goto(path)
+        assert answer is not None
+        assert (answer.status, answer.headers["content-type"].partition(";")[0]) == (status, "text/html")
+        expect(reader.page.get_by_role("navigation", name="Pages")).to_have_count(1)
+        assert reader.violations() == []
+    expect(reader.page.get_by_role("alert")).to_have_text("“Range” must be a number of days, such as 7")
+
+
+def test_a_wrong_field_is_marked_and_told_in_the_words_of_its_form(admin: Visitor, project: HostileProject) -> None:
+    admin.open(project.address("/keys/{key_id}"))
+    admin.send(f"/{project.key_id}", rateLimit="many")
+    expect(admin.page.get_by_role("status").first).to_have_text(
+        re.compile("“Requests a minute” must be a whole number")
+    )
+    expect(admin.page.locator("[aria-invalid]")).to_have_attribute("name", "rateLimit")
+    assert admin.violations() == []
+
+
+def test_the_operator_chooses_whose_key_is_issued_and_sees_whose_pays(
+    operator: Visitor, project: HostileProject
+) -> None:
+    operator.open("/keys/new")
+    expect(operator.page.locator("select[name=project]")).to_have_value("")
+    operator.open(f"/keys/new?project={project.project_id}")
+    expect(operator.page.locator("select[name=project]")).to_have_value(project.project_id)
+    operator.open("/connect")
+    expect(operator.page.get_by_label("Key that pays")).to_have_value(re.compile("^key_"))
+    expect(operator.page.locator("[data-playground]")).to_contain_text("was used last")
+
+
+def test_a_member_reads_its_settings_in_no_form(member: Visitor, project: HostileProject) -> None:
+    assert "An admin key of the project changes them" in member.open(project.address("/keys/{key_id}"))
+    assert member.page.locator("main input, main select, main textarea").count() == 0
+
+
 def test_a_new_user_calls_pays_and_is_refused(chromium: Browser, gateway: Gateway) -> None:
     assert gateway.first_key is not None
     user = Visitor(chromium, gateway.address)
@@ -145,8 +192,7 @@ def test_a_new_user_calls_pays_and_is_refused(chromium: Browser, gateway: Gatewa
     expect(page.get_by_role("heading", level=1)).to_have_text("Overview")
     ask(user, "hello, what does this cost?")
     expect(page.locator("[data-answer] .muted")).to_contain_text("$0.0")
-    page.get_by_role("link", name="Requests", exact=True).click()
-    page.locator("tbody a").first.click()
+    page.locator("[data-answer] a").click()
     expect(page.locator("main")).to_contain_text("The charge, explained")
 
     page.get_by_role("link", name="Keys", exact=True).click()
@@ -159,6 +205,9 @@ def test_a_new_user_calls_pays_and_is_refused(chromium: Browser, gateway: Gatewa
     expect(spender.page.locator("[data-answer] .muted")).to_contain_text("$0.0")
     ask(spender, "a very long question " * 100)
     expect(spender.page.locator("[data-answer] .bad")).to_contain_text("the daily budget of $0.001 does not cover")
+    expect(spender.page.locator("[data-answer] a")).to_have_text(["The daily budget", "The request"])
+    spender.page.locator("[data-answer] a").first.click()
+    expect(spender.page.get_by_role("heading", level=1)).to_have_text("a tenth of a cent")
     assert [one for one in spender.complaints if "402" not in one] == []  # the browser notes a refused call
     assert spender.elsewhere() == []
 
@@ -183,7 +232,7 @@ def test_a_provider_is_added_changed_and_removed(
     page.get_by_text("Add a provider").click()
     url, of_another = upstream.openai_base_url, f"/{project.project_id}/another"
     admin.send("/providers", name="another", baseUrl=url, apiKey="sk-another-1234", models="gpt-4o")
-    expect(page.get_by_role("status").first).to_contain_text("replacesBuiltin")
+    expect(page.get_by_role("status").first).to_contain_text("say with “Models with a built-in name”")
     admin.send("/providers", apiKey="sk-another-1234", replacesBuiltin="false")
     expect(page.get_by_role("heading", level=1)).to_have_text("another")
     page.get_by_text("Add a credential").click()
@@ -206,7 +255,7 @@ def test_the_operator_sets_a_price(operator: Visitor) -> None:
     for name, value in (("model", "gpt-3.5-turbo"), ("inputPer1K", "0.25"), ("outputPer1K", "none")):
         prices.locator(f"[name={name}]").fill(value)
     prices.get_by_role("button").click()
-    expect(page.get_by_role("status").first).to_contain_text("outputPer1K")
+    expect(page.get_by_role("status").first).to_contain_text("“Output” must be US dollars per 1,000 tokens")
     prices.locator("[name=outputPer1K]").fill("0.5")
     prices.get_by_role("button").click()
     expect(page.get_by_role("row").filter(has_text="openai/gpt-3.5-turbo").first).to_contain_text("0.25 / 0.5")

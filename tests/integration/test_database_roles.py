@@ -388,11 +388,15 @@ async def _grants(ledger: RealLedger) -> set[tuple[str, str, str, str]]:
 
 def test_a_server_from_before_the_roles_gets_them_at_its_next_start(tmp_path: Path) -> None:
     server = EmbeddedPostgres(tmp_path / "pg", durable=False)
+    heard: list[tuple[int, int]] = []
     try:
-        migrate(server.start())  # as its superuser, as versions did that had no roles
+        migrate(server.start(), progress=lambda *seen: heard.append(seen))  # as its superuser, as before the roles
+        assert heard[-1][0] == heard[-1][1] > 1
+        heard.clear()
         server.stop()
         server.start()
-        assert migrate(server.url_as(OWNER), ROLES) == []
+        assert migrate(server.url_as(OWNER), ROLES, progress=lambda *seen: heard.append(seen)) == []
+        assert heard == [], "no revision is due"
         assert asyncio.run(_owners(server.url)) == {OWNER}
     finally:
         server.stop()

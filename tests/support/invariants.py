@@ -49,7 +49,7 @@ async def nothing_held(client: Client) -> bool:
     return status == 200 and not any((budget["data"][window] or {}).get("held") for window in ("daily", "monthly"))
 
 
-def wrong_requests(stored: list[dict[str, Any]], accepted: Iterable[str]) -> list[Any]:
+def wrong_requests(stored: Iterable[dict[str, Any]], accepted: Iterable[str]) -> list[Any]:
     """Return the requests without an end or with several, and the attempts with several outcomes or costs."""
     ends: Counter[str] = Counter()
     outcomes: defaultdict[tuple[str, int], list[str]] = defaultdict(list)

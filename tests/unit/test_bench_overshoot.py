@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 from bench.load import Answered
-from bench.overshoot import ANSWERS, SCENARIOS, Outcome, Scenario, repeats, share, total
+from bench.overshoot import ANSWERS, FIRST, SCENARIOS, Outcome, Scenario, repeats, share, total
 from tests.provider.bill import Usage
 
 
@@ -66,3 +66,9 @@ def test_every_caller_has_a_prompt_of_its_own(scenario: Scenario) -> None:
     bodies = {scenario.body(number, wave) for number in range(20) for wave in range(2)}
     assert len(bodies) == 40
     assert all(json.loads(body)["stream"] == (scenario.leave_after is not None) for body in bodies)
+
+
+def test_the_first_request_takes_less_than_a_tenth_of_a_percent_of_any_budget() -> None:
+    assert b"[[tokens=1/1]]" in FIRST
+    cost = Usage(tokens_in=1, tokens_out=1).nano_usd("gpt-4o-mini")
+    assert all(cost * 1_000 < scenario.limit_nano_usd() for scenario in SCENARIOS)

@@ -77,6 +77,11 @@ def test_a_peer_of_another_run_is_compared_in_bare_handlers() -> None:
     assert to_peer(ours, "miss, 16", None) is None
 
 
+def test_a_row_whose_requests_were_refused_is_compared_with_nothing() -> None:
+    refusing = LoadRow(name="miss", connections=16, rounds=[replace(a_round(800), failures=1)])
+    assert to_peer(a_run(*RUN.systems[:2], a_system(PORTKEY, refusing)), "miss, 16", None) is None
+
+
 def test_a_run_without_a_bare_handler_has_no_unit() -> None:
     with pytest.raises(ValueError, match="bare handler"):
         a_run(a_system(OURS, a_row(1))).bare_us()

@@ -1,6 +1,7 @@
 """Cache keys, API keys, ids and the vault: parts do not run together, and sealed values open only in their row."""
 
 import os
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from domain.api_key import KEY_CHARS, SECRET_BYTES, format_api_key, is_well_form
 from domain.cache_key import cache_key, canonical_body
 from domain.canonical.chat import ChatRequest, UserMessage
 from domain.routing import OPENAI, Target
-from infra.ids import new_id
+from infra.ids import first_id, new_id, time_of_id
 from infra.vault import Vault, VaultError
 
 PARTS = {
@@ -91,3 +92,9 @@ def test_a_body_opens_with_its_projects_key_only() -> None:
     for key, blob_id in ((theirs, "blob_1"), (ours, "blob_2")):
         with pytest.raises(VaultError):
             vault.open_blob(key, blob_id, sealed)
+
+
+def test_an_id_tells_when_it_was_made_and_other_texts_tell_nothing() -> None:
+    at = datetime(2026, 11, 26, 6, 5, 38, 297_000, tzinfo=UTC)
+    assert time_of_id(first_id("req", at)) == at
+    assert [time_of_id(text) for text in ("req_", "", "req_1", "req_" + "u" * 26, "req_" + "z" * 26)] == [None] * 5

@@ -3,12 +3,22 @@
 import pytest
 from msgspec.structs import replace
 
-from api.provider_health import NEWS_AGE_S, ProviderHealth, merged
+from api.overview import providers_away, targets_away
+from api.provider_health import NEWS_AGE_S, ProviderHealth, calls_state, merged
 from domain.circuit import CircuitKey
 from domain.events import INSTALLATION
 from domain.provider_limits import ProviderLimit
 from infra.broker import Broker
-from infra.circuit_news import CircuitNews, LastError, Report, ReportedCircuit, ToldCircuit, ToldLimits, WorkerNews
+from infra.circuit_news import (
+    CircuitNews,
+    LastError,
+    Report,
+    ReportedCircuit,
+    ToldCircuit,
+    ToldCounts,
+    ToldLimits,
+    WorkerNews,
+)
 
 KEY = CircuitKey(owner=INSTALLATION, provider="openai", model="gpt-4o-mini")
 OPEN = ToldCircuit(key=KEY, state="open", version=2, reason="down", until_in_s=3.0)
@@ -104,3 +114,57 @@ def test_the_workers_reports_are_one() -> None:
     assert (one.told, one.calls, one.failures, one.hint) == (OPEN, 20, 10, "wxyz")
     assert (one.p50_ms, one.p95_ms) == (20, 30)
     assert [error.at_ms for error in one.last_errors] == [2, 1]
+
+
+def counts(key: CircuitKey, calls: int, failures: int) -> ToldCounts:
+    return ToldCounts(key=key, calls=(calls,), failures=(failures,))
+
+
+def test_a_target_whose_few_calls_all_fail_is_failing_though_its_circuit_is_closed() -> None:
+    times = [100.0]
+    health = health_at(times)
+    own = replace(KEY, owner="prj_1")
+    health.take(WorkerNews(worker="w1", counts=(counts(KEY, 3, 3), counts(own, 1, 1))))
+    assert [(one.name, one.state) for one in health.failing()] == [("openai/gpt-4o-mini", "failing")]
+    assert (health.open_circuits(), health.share(KEY)) == ((), 1.0)
+    assert [one.state for one in targets_away(health)] == ["failing: 3 of the last 3 calls failed"]
+    times[0] += NEWS_AGE_S + 1
+    assert health.failing() == ()
+
+
+def test_what_one_worker_is_answered_makes_the_failures_of_another_partial() -> None:
+    health = health_at([100.0])
+    health.take(WorkerNews(worker="w1", counts=(counts(KEY, 4, 4),)))
+    health.take(WorkerNews(worker="w2", counts=(counts(KEY, 6, 1),)))
+    (found,) = health.failing()
+    assert (found.calls, found.failures, found.state) == (10, 5, "failingPartly")
+    health.take(WorkerNews(worker="w1", counts=(counts(KEY, 100, 1),)))
+    health.take(WorkerNews(worker="w2", counts=(counts(KEY, 100, 1),)))
+    assert health.failing() == ()
+
+
+def test_a_reader_of_one_project_learns_which_of_the_installations_providers_fail_and_no_model() -> None:
+    health = health_at([100.0])
+    told = (counts(KEY, 2, 2), counts(replace(KEY, owner="prj_1", provider="mine", model="m"), 4, 1))
+    health.take(WorkerNews(worker="w1", counts=told))
+    assert [(one.what, one.state, one.is_partly) for one in targets_away(health, "prj_1")] == [
+        ("mine/m", "failing partly: 1 of the last 4 calls failed", True)
+    ]
+    assert [(one.what, one.state) for one in providers_away(health)] == [("openai", "failing for some models")]
+    health.take(WorkerNews(worker="w1", circuits=(OPEN,)))
+    assert [one.what for one in targets_away(health)] == ["openai/gpt-4o-mini"]
+    assert "not called" in targets_away(health)[0].state
+
+
+@pytest.mark.parametrize(
+    ("calls", "failures", "state"),
+    [
+        (0, 0, "notCalled"),
+        (1, 1, "failing"),
+        (20, 1, "failingPartly"),
+        (100, 1, "answering"),
+        (3, 0, "answering"),
+    ],
+)
+def test_what_calls_have_met_is_said_by_how_many_failed(calls: int, failures: int, state: str) -> None:
+    assert calls_state(calls, failures) == state

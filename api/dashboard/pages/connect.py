@@ -1,5 +1,6 @@
 """Connecting a client, and the playground: a first call right there, whose cost and latency are shown."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from litestar import Response, get, post
@@ -9,9 +10,10 @@ from msgspec import Struct
 
 from api.askable_models import ROUTES_PROVIDER, askable_models
 from api.authentication import Caller
+from api.dashboard.field_words import in_words
 from api.dashboard.forms import filters_of, form_of, form_values
 from api.dashboard.navigation import NavigationEntry
-from api.dashboard.playground import Trial, TrialAnswer, answer_trial, stream_trial
+from api.dashboard.playground import Link, Trial, TrialAnswer, answer_trial, links_of, stream_trial
 from api.dashboard.rendering import PAGE_HEADERS, page
 from api.dashboard.snippets import KEY_VARIABLE, MODEL, address_of_request, snippets
 from api.dashboard.viewer import Viewer
@@ -23,7 +25,7 @@ from api.requests import HttpRequest, id_in_path, request_id_of
 from api.services import Services
 from domain.errors import GatewayError, InvalidRequest, NotFound
 from projections import keys
-from projections.key_lists import MAX_LISTED, KeyFilter, listed_keys
+from projections.key_lists import MAX_LISTED, KeyFilter, ListedKey, listed_keys
 
 NAVIGATION = NavigationEntry(path="/connect", label="Connect")
 FIRST_WORDS = "Say hello in one sentence."
@@ -43,7 +45,7 @@ async def show_connect(
 ) -> Template:
     """Show what to copy, and the playground."""
     asked = filters_of(request, ConnectPage)
-    values = {"model": asked.model, "prompt": FIRST_WORDS, "keyId": asked.key or ""}
+    values = {"model": asked.model, "prompt": FIRST_WORDS} | ({"keyId": asked.key} if asked.key else {})
     return await _connect(request, services, viewer, values)
 
 
@@ -54,6 +56,7 @@ async def try_model(
     """Call a model. A script that accepts events gets the answer as it is written, any other browser a page."""
     wants_stream = EVENT_STREAM in request.headers.get("accept", "")
     values = await form_values(request)
+    caller: Caller | None = None
     try:
         trial = await form_of(request, Trial)
         caller = await _caller(services, viewer, trial)
@@ -62,9 +65,10 @@ async def try_model(
         answer = await answer_trial(request, caller, trial)
     except GatewayError as error:
         facts_of(request.scope).failed(error)
+        links = links_of(error, viewer, caller, request_id_of(request.scope))
         if wants_stream:
-            return _error(request, error)
-        return await _connect(request, services, viewer, values, error=error)
+            return _error(request, error, links)
+        return await _connect(request, services, viewer, values, error=error, links=links)
     return await _connect(request, services, viewer, values, answer=answer)
 
 
@@ -90,8 +94,13 @@ async def _caller(services: Services, viewer: Viewer, trial: Trial) -> Caller:
     return caller
 
 
-def _error(request: HttpRequest, error: GatewayError) -> Response[Any]:
-    shown = {"code": error.code, "message": error.message, "requestId": request_id_of(request.scope)}
+def _error(request: HttpRequest, error: GatewayError, links: Sequence[Link]) -> Response[Any]:
+    shown = {
+        "code": error.code,
+        "message": in_words(error.message),
+        "requestId": request_id_of(request.scope),
+        "links": links,
+    }
     return NativeResponse({"error": shown}, status_code=status_of(error), headers=dict(PAGE_HEADERS))
 
 
@@ -103,10 +112,13 @@ async def _connect(
     *,
     answer: TrialAnswer | None = None,
     error: GatewayError | None = None,
+    links: Sequence[Link] = (),
 ) -> Template:
-    choices = []
+    choices, is_guess = [], False
     if viewer.role == "operator" and viewer.may_change:
-        choices = await listed_keys(services.pool, viewer.scope(), KeyFilter(), limit=MAX_LISTED)
+        choices = await _choices(services, viewer, values.get("keyId"))
+        is_guess = bool(choices) and not values.get("keyId")
+        values = {"keyId": _likely(choices).key_id if choices else ""} | values
     return page(
         request,
         "connect.html",
@@ -115,11 +127,28 @@ async def _connect(
         snippets=snippets(address_of_request(request.headers, request.scope["scheme"])),
         key_variable=KEY_VARIABLE,
         choices=choices,
+        is_guess=is_guess,
+        chosen=next((key for key in choices if key.key_id == values.get("keyId")), None),
         models=await _models(services, viewer, values.get("keyId")),
         values=values,
         answer=answer,
         error=error,
+        links=links,
     )
+
+
+async def _choices(services: Services, viewer: Viewer, wanted: str | None) -> list[ListedKey]:
+    """The newest keys that work, after the one that is asked for if it is none of them."""
+    newest = await listed_keys(services.pool, viewer.scope(), KeyFilter(), limit=MAX_LISTED)
+    if not wanted or any(key.key_id == wanted for key in newest):
+        return newest
+    return [*await listed_keys(services.pool, viewer.scope(key_id=id_in_path(wanted)), KeyFilter(), limit=1), *newest]
+
+
+def _likely(choices: Sequence[ListedKey]) -> ListedKey:
+    """The key that was used last, or the newest if none was."""
+    used = [key for key in choices if key.last_used_at is not None]
+    return max(used, key=lambda key: key.last_used_at or key.created_at, default=choices[0])
 
 
 async def _models(services: Services, viewer: Viewer, key_id: str | None) -> list[str]:

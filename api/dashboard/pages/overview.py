@@ -23,6 +23,7 @@ from api.services import Services
 from api.vendors.paths import HOME_PATH
 from projections.freshness import wait_until_folded
 from projections.reports.alerts import Alert, ErrorCount, errors_by_code, last_alerts
+from projections.reports.labels import labels_of
 from projections.reports.money import Cap, caps
 from projections.reports.usage import usage_over_time
 
@@ -72,8 +73,11 @@ async def show_overview(
     """
     asked = filters_of(request, ReportFilters)
     scope, window = await filtered_scope(services, viewer, asked), asked.window()
+    overview = await overview_of(services, scope, window)
+    of_alerts = [one.id for one in overview.alerts]
     live: dict[str, Any] = {
-        "overview": await overview_of(services, scope, window),
+        "overview": overview,
+        "names": await labels_of(services.pool, keys=of_alerts, project_ids=of_alerts),
         "late": await lateness(services.pool, scope, *_FOLDED),
         "asked": asked,
         "query": asked.query(),

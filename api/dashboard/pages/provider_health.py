@@ -10,9 +10,11 @@ from api.dashboard.provider_owners import ProvidersPage, requested_owner
 from api.dashboard.rendering import page
 from api.dashboard.viewer import Viewer
 from api.native.provider_health import ProviderHealthOut, health_out
+from api.overview import Away, providers_away, targets_away
 from api.requests import HttpRequest
 from api.services import Services
 from domain.events import INSTALLATION
+from projections.reports.labels import labels_of
 
 PATH = "/providers/health"
 _SAVED_HEALTH = CsvTable[ProviderHealthOut](
@@ -22,7 +24,8 @@ _SAVED_HEALTH = CsvTable[ProviderHealthOut](
         "model": lambda one: one.model,
         "whose": lambda one: one.project_id or one.scope,
         "credential": lambda one: one.credential,
-        "state": lambda one: one.state,
+        "last calls": lambda one: one.last_calls,
+        "circuit": lambda one: one.state,
         "reason": lambda one: one.reason,
         "since": lambda one: one.since,
         "calls": lambda one: one.calls,
@@ -41,12 +44,14 @@ async def show_health(
 ) -> Template:
     """Show how providers answer, on a page or for the piece of another one. It waits for what the workers tell."""
     owner = await requested_owner(services, viewer, filters_of(request, ProvidersPage).owner)
+    health = await _health(services, viewer, owner)
     return page(
         request,
         "provider_health.html",
         title="How providers answer",
         owner=owner,
-        health=await _health(services, viewer, owner),
+        health=health,
+        names=await labels_of(services.pool, project_ids=(one.project_id for one in health if one.project_id)),
         away=away_for(services, viewer, owner),
     )
 
@@ -69,13 +74,12 @@ async def _health(services: Services, viewer: Viewer, owner: str) -> list[Provid
     return [health_out(one) for one in await services.provider_health.of(None if everybodys else owner)]
 
 
-def away_for(services: Services, viewer: Viewer, owner: str) -> tuple[str, ...]:
-    """The targets of the owner and of the installation that are not called at the moment. Which models others ask for
-    under the installation's credentials is told to the operator alone.
+def away_for(services: Services, viewer: Viewer, owner: str) -> list[Away]:
+    """The targets of the owner and of the installation that are not called at the moment, or fail. Which models others
+    ask for under the installation's credentials is told to the operator alone.
     """
     health = services.provider_health
-    own = health.open_circuits(owner)
+    own = targets_away(health, owner)
     if owner == INSTALLATION:
         return own
-    shared = health.open_circuits() if viewer.role == "operator" else health.open_providers()
-    return (*own, *shared)
+    return own + (targets_away(health) if viewer.role == "operator" else providers_away(health))

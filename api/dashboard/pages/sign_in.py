@@ -7,10 +7,11 @@ from litestar import get, post
 from litestar.response import Redirect, Template
 from msgspec import Struct
 
-from api.dashboard.access import find_viewer, require_own_page, session_cookie, sign_ins_of
+from api.dashboard.access import find_viewer, require_own_page, set_session, sign_ins_of
 from api.dashboard.errors import SIGN_IN_PATH
 from api.dashboard.forms import filters_of, form_of_a_stranger
 from api.dashboard.rendering import page, see
+from api.dashboard.sessions import END_REASONS
 from api.guards import peer_of
 from api.native.errors import status_of
 from api.requests import HttpRequest
@@ -35,6 +36,8 @@ class SignInPage(Struct, frozen=True, kw_only=True):
     """The session was opened: the browser should have it by now."""
     anew: bool = False
     """Ask for a key although the viewer needs none."""
+    why: str | None = None
+    """Why the viewer is signed in no longer: one of `END_REASONS`. Any other text is not shown."""
 
 
 @get(SIGN_IN_PATH)
@@ -44,7 +47,8 @@ async def show_sign_in(request: HttpRequest) -> Template | Redirect:
     with suppress(Unauthorized):
         if (await find_viewer(request)).may_change or not asked.anew:
             return see(own_path(asked.next))
-    return _sign_in(request, asked.next, message=_NOT_KEPT if asked.opened else None, status=200)
+    reason = END_REASONS.get(asked.why or "")
+    return _sign_in(request, asked.next, message=_NOT_KEPT if asked.opened else None, reason=reason, status=200)
 
 
 @post(SIGN_IN_PATH)
@@ -60,7 +64,7 @@ async def sign_in(request: HttpRequest) -> Template | Redirect:
     except (Unauthorized, RateLimited) as error:
         return _sign_in(request, wanted, message=error.message, status=status_of(error))
     answer = see(SIGN_IN_PATH, {"next": wanted, "opened": "1"})
-    answer.set_cookie(session_cookie(request, token))
+    set_session(request, answer, token)
     return answer
 
 
@@ -72,5 +76,15 @@ def own_path(text: str) -> str:
     return text if len(text) <= MAX_NEXT_CHARS and _OWN_PATH.fullmatch(text) else HOME
 
 
-def _sign_in(request: HttpRequest, wanted: str, *, message: str | None, status: int) -> Template:
-    return page(request, "sign_in.html", title="Sign in", status=status, next=own_path(wanted), message=message)
+def _sign_in(
+    request: HttpRequest, wanted: str, *, message: str | None, reason: str | None = None, status: int
+) -> Template:
+    return page(
+        request,
+        "sign_in.html",
+        title="Sign in",
+        status=status,
+        next=own_path(wanted),
+        message=message,
+        reason=reason,
+    )

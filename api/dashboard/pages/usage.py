@@ -112,6 +112,7 @@ async def show_usage(
         csv=_csv_address(asked),
         chart_csv=_csv_address(asked if asked.has_time() else replace(asked, group="day", then=None)),
         caption=f"{METRICS[asked.metric].label} by {' and '.join(asked.groups())}",
+        has_settled=any(line.assumed_cost < 0 for line in (report.totals, *report.lines)),
         has_no_durations=source.durations is None,
         ends_today=window.last == day_of(datetime.now(UTC)),
         **shown,
@@ -165,7 +166,10 @@ def _row(line: UsageLine, asked: UsagePage, window: Window, columns: Sequence[Co
     now = columns[0].value(line)
     before = columns[0].value(line.previous) if line.previous is not None else None
     return Row(
-        names=tuple(shown_value(value, report.labels) for value in line.group.values()),
+        names=tuple(
+            shown_value(value, report.labels, is_unsaid=line.is_unsaid and value is None)
+            for value in line.group.values()
+        ),
         values=tuple(column.value(line) for column in columns),
         before=before,
         change=(now - before) / before if now is not None and before else None,
@@ -220,8 +224,8 @@ def _csv_value(column: Column, figures: Figures | None) -> Any:
 
 
 def _csv_group_of(group: str, line: UsageLine) -> str:
-    return _csv_group(line.group[group])
+    return _csv_group(line.group[group], is_unsaid=line.is_unsaid)
 
 
-def _csv_group(value: Any) -> str:
-    return shown_value(value, {}) if value is not None else ""
+def _csv_group(value: Any, *, is_unsaid: bool = False) -> str:
+    return "" if value is None and is_unsaid else shown_value(value, {})

@@ -11,14 +11,38 @@ const WRITTEN = {
   ms: (value) => (value < 10 ? `${COMPACT.format(value)} ms` : value < 1000 ? `${Math.round(value)} ms` : `${COMPACT.format(value / 1000)} s`),
   share: (value) => `${Math.round(value * 10) / 10} %`,
 };
+const HOUR_S = 3600;
 const DAY_S = 86400;
+const TICK_EVERY_PX = 60;
+const AXIS_PX = { least: 56, beside: 16, letter: 7 };
+const TIME_STEPS_S = [1, 2, 3, 6, 12, 24, 2 * 24, 3 * 24, 4 * 24, 7 * 24, 14 * 24, 28 * 24, 91 * 24, 364 * 24].map((hours) => hours * HOUR_S);
 const DAYS = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", timeZone: "UTC" });
+const DATES = new Intl.DateTimeFormat("sv-SE", { dateStyle: "short", timeZone: "UTC" });
+const MOMENTS = new Intl.DateTimeFormat("sv-SE", { dateStyle: "short", timeStyle: "short", timeZone: "UTC" });
+const WHOLE_STEPS = Array.from({ length: 16 }, (_, power) => [1, 2, 5].map((one) => one * 10 ** power)).flat();
 const HOURS = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", timeZone: "UTC" });
 const plots = new Map();
 
+// As wide as the longest of its labels.
+function axisWidth(_, labels) {
+  return Math.max(AXIS_PX.least, AXIS_PX.beside + AXIS_PX.letter * Math.max(0, ...(labels ?? []).map((label) => label.length)));
+}
+
+// The times that have a tick: of the figures' own, as many as the width has room for.
+function timeTicks(times) {
+  const stepS = times.length > 1 ? times[1] - times[0] : DAY_S;
+  return (plot, _, first, last) => {
+    const room = Math.max(1, Math.floor(plot.bbox.width / devicePixelRatio / TICK_EVERY_PX));
+    const everyS = TIME_STEPS_S.find((one) => one >= stepS && (last - first) / one <= room) ?? TIME_STEPS_S.at(-1);
+    const shown = times.filter((at) => at >= first && at <= last);
+    // within a day from midnight on; days from the last one back, which is the one that is looked for
+    return everyS < DAY_S ? shown.filter((at) => at % everyS === 0) : shown.filter((at) => (times.at(-1) - times.at(-1) % DAY_S - at) % everyS === 0);
+  };
+}
+
 // Days by their date, and within a day hours; the day that begins has its date.
-function writeTimes(_, times, __, ___, stepS) {
-  return times.map((at) => (stepS >= DAY_S || at % DAY_S === 0 ? DAYS : HOURS).format(at * 1000));
+function writeTimes(_, times) {
+  return times.map((at) => (at % DAY_S === 0 ? DAYS : HOURS).format(at * 1000));
 }
 
 function color(name) {
@@ -58,9 +82,17 @@ function draw(plot) {
     tzDate: (at) => window.uPlot.tzDate(new Date(at * 1000), "UTC"),
     cursor: { drag: { x: false, y: false } },
     scales: { ...(bars ? { x: { range: (_, first, last) => [first - halfS, last + halfS] } } : {}), y: { range: (_, low, high) => [Math.min(0, low), high > 0 ? high * 1.08 : 1] } },
-    axes: [{ ...axis, values: writeTimes }, { ...axis, size: 64, values: (_, ticks) => ticks.map(write) }],
-    series: [{ label: "UTC", value: "{YYYY}-{MM}-{DD} {HH}:{mm}" }, ...series],
+    axes: [{ ...axis, splits: timeTicks(columns[0]), values: writeTimes }, {
+      ...axis, size: axisWidth, values: (_, ticks) => ticks.map(write), ...(plot.dataset.unit === "count" ? { incrs: WHOLE_STEPS } : {}),
+    }],
+    series: [{ label: "UTC", value: (_, at) => (at == null ? "–" : (halfS < DAY_S / 2 ? MOMENTS : DATES).format(at * 1000)) }, ...series],
+    hooks: { ready: [showLast], setCursor: [(chart) => { if (chart.cursor.idx == null) showLast(chart); }] },
   }, columns, plot));
+}
+
+// Without a pointer on the chart, its legend has the figures of the last day or hour.
+function showLast(chart) {
+  chart.setLegend({ idx: chart.data[0].length - 1 }, false);
 }
 
 function drawAll() {
@@ -113,6 +145,20 @@ function element(name, kind, text) {
   return made;
 }
 
+function link(address, text) {
+  const made = element("a", "", text);
+  made.href = address;
+  return made;
+}
+
+// What went wrong, and where it leads: to the budget that refused, to the request.
+function problem(error) {
+  const links = (error.links || []).flatMap((one, i) => [...(i ? [" · "] : []), link(one.address, one.text)]);
+  const onward = element("p", "", "");
+  onward.append(...links);
+  return [element("p", "notice bad", error.message), ...(links.length ? [onward] : [])];
+}
+
 async function tryModel(form) {
   const place = form.querySelector("[data-answer]");
   const answer = element("pre", "wrapped", "");
@@ -120,16 +166,16 @@ async function tryModel(form) {
   place.replaceChildren(answer, note);
   const startedMs = performance.now();
   let firstMs = null;
-  const fail = (message) => place.replaceChildren(...(answer.textContent ? [answer] : []), element("p", "notice bad", message));
+  const fail = (error) => place.replaceChildren(...(answer.textContent ? [answer] : []), ...problem(error));
   const response = await fetch(form.action, {
     method: "POST", body: new URLSearchParams(new FormData(form)), headers: { accept: "text/event-stream" },
   });
   if (!(response.headers.get("content-type") || "").startsWith("text/event-stream")) {
     const refusal = await response.json().catch(() => null);
-    return fail(refusal?.error?.message ?? `The gateway answered ${response.status}: load the page again.`);
+    return fail(refusal?.error ?? { message: `The gateway answered ${response.status}: load the page again.` });
   }
   for await (const event of events(response)) {
-    if (event.error) return fail(event.error.message);
+    if (event.error) return fail(event.error);
     const words = (event.choices || []).map((choice) => choice.delta?.content ?? "").join("");
     if (words) {
       firstMs ??= performance.now() - startedMs;
@@ -140,7 +186,9 @@ async function tryModel(form) {
       const cost = event.cost == null ? "unknown cost" : DOLLARS.format(event.cost);
       note.textContent = `${cost}${event.cached ? " (from the cache)" : ""} · ${WRITTEN.ms(event.latencyMs)}${
         firstMs == null ? "" : `, first words here after ${WRITTEN.ms(firstMs)}`} · ${event.usage.promptTokens} tokens in, ${event.usage.completionTokens} out · ${
-        response.headers.get("x-gateway-provider")} · ${response.headers.get("x-request-id")}`;
+        response.headers.get("x-gateway-provider")} · `;
+      const id = response.headers.get("x-request-id");
+      note.append(link(`/requests/${id}`, id));
     }
   }
 }
@@ -159,12 +207,23 @@ document.addEventListener("submit", async (event) => {
   }
 });
 
+// On a telephone the menu is wider than the screen: the current page's entry is to be seen.
+function showCurrentPage() {
+  const menu = document.querySelector(".head nav");
+  const current = menu?.querySelector("[aria-current]");
+  if (current) menu.scrollLeft = current.offsetLeft - (menu.clientWidth - current.offsetWidth) / 2;
+}
+
 prepare(document);
+showCurrentPage();
 drawAll();
 document.addEventListener("htmx:afterSwap", (event) => { prepare(event.detail.target); drawAll(); });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
 let resized = 0;
 addEventListener("resize", () => {
   cancelAnimationFrame(resized);
-  resized = requestAnimationFrame(() => plots.forEach((chart, plot) => chart.setSize({ width: plot.clientWidth, height: PLOT_HEIGHT_PX })));
+  resized = requestAnimationFrame(() => {
+    showCurrentPage();
+    plots.forEach((chart, plot) => chart.setSize({ width: plot.clientWidth, height: PLOT_HEIGHT_PX }));
+  });
 });
