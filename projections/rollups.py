@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal, TypeAlias
 
+import msgspec
+
 from domain.budget import day_of
 from domain.errors import BudgetExceeded
 from domain.events import Event, RequestCompleted, RequestFailed, RequestRejected, RequestServedFromCache, StoredEvent
@@ -52,6 +54,8 @@ _WRITE = (
     f"SELECT {_NAMES}, buckets::integer[], answers::bigint[] FROM {_DURATIONS.source} "
     f"ON CONFLICT ({_NAMES}) DO UPDATE SET buckets = excluded.buckets, answers = excluded.answers"
 )
+
+_encode = msgspec.json.Encoder().encode
 
 _Finest: TypeAlias = tuple[str, datetime, str, str, str, str]
 """Project, hour, key, operation, provider, model."""
@@ -100,9 +104,10 @@ async def _merge(connection: Connection, table: str, histograms: Mapping[tuple[A
         return
     groups = sorted(histograms)
     rows = await connection.fetch(_STORED.format(table=table), groups)
-    merged = [Counter(histograms[group]) for group in groups]
-    for row in rows:
-        merged[row["number"] - 1].update(dict(zip(row["buckets"], row["answers"], strict=True)))
+    stored = {row["number"]: dict(zip(row["buckets"], row["answers"], strict=True)) for row in rows}
+    merged = [Counter(stored.get(number)) for number in range(1, len(groups) + 1)]
+    for group, answers in zip(groups, merged, strict=True):
+        answers.update(histograms[group])
     counted = (zip(*sorted(answers.items()), strict=True) for answers in merged)
     written = [(*group, *map(_array, both)) for group, both in zip(groups, counted, strict=True)]
     await connection.execute(_WRITE.format(table=table), written)
@@ -110,7 +115,7 @@ async def _merge(connection: Connection, table: str, histograms: Mapping[tuple[A
 
 def _array(numbers: Sequence[int]) -> str:
     """Write an array as PostgreSQL reads it."""
-    return f"{{{','.join(map(str, numbers))}}}"
+    return f"{{{_encode(numbers)[1:-1].decode()}}}"
 
 
 def _groups(finest: Any) -> Iterator[tuple[Any, ...]]:
