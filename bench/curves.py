@@ -141,7 +141,7 @@ def drawn(one: Curve) -> str:
         js=[],
         no_prefix=True,
         disable_xml_declaration=True,
-        title=f"{one.title}, {one.unit}",
+        title=_plain(f"{one.title}, {one.unit}"),
         x_title=one.size,
         width=WIDTH_PX,
         height=HEIGHT_PX,
@@ -157,9 +157,14 @@ def drawn(one: Curve) -> str:
     chart.y_labels_major_count = 0
     chart.value_formatter = lambda figure: f"{figure:,.4g}" if figure < 1_000 else f"{figure:,.0f}"
     for name, figures in one.lines.items():
-        chart.add(name, figures)
+        chart.add(_plain(name), figures)
     chart.add(f"aim: {one.aim}", one.aims, stroke_style={"dasharray": "7, 5"}, show_dots=False)
     return _NOT_DRAWN.sub("", chart.render(is_unicode=True))
+
+
+def _plain(text: str) -> str:
+    """Return a text without the marks that Markdown has for code."""
+    return text.replace("`", "")
 
 
 def table(one: Curve) -> str:

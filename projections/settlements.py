@@ -7,7 +7,7 @@ or one that has died since.
 from collections.abc import Sequence
 from datetime import datetime
 
-from domain.events import AttemptLost, CostIncurred, CostReconciled, StoredEvent
+from domain.events import AttemptLost, CostIncurred, CostReconciled, Event, StoredEvent
 from infra.database import Connection
 
 
@@ -16,6 +16,7 @@ class Settlements:
 
     name = "settlements"
     tables = ("settlements",)
+    reads: frozenset[type[Event]] = frozenset({AttemptLost, CostIncurred, CostReconciled})
 
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
         """Insert what can be asked for, and delete what is settled, each once."""

@@ -297,10 +297,28 @@ async def paid_for_what_came(streamer: Streamer, charged: dict[str, Any]) -> Non
     """Check that the only request has an estimated cost that covers the charge, and that nothing is held."""
     await eventually_so(lambda: is_free(streamer))
     (request,) = await requests_of(streamer)
+    if request["events"][0]["type"] == "AttemptLost":  # its provider keeps the response, and is asked
+        await settled_by_its_provider(streamer, charged)
+        return
     cost, failed = request["events"]
     assert (cost["type"], failed["type"], failed["data"]["code"]) == ("CostIncurred", "RequestFailed", "CALLER_LEFT")
     assert cost["data"]["estimated"] is True
     assert Decimal(charged["nano_usd"]) <= cost["data"]["cost_nano_usd"] <= cost["data"]["hold_nano_usd"]
+
+
+async def settled_by_its_provider(streamer: Streamer, charged: dict[str, Any]) -> None:
+    """Check that an estimate that covers the charge of the only request is assumed, until the charge replaces it."""
+
+    async def is_settled() -> bool:
+        (request,) = await requests_of(streamer)
+        return bool(request["events"][-1]["type"] == "CostReconciled")
+
+    await eventually_so(is_settled, within_s=60)
+    (request,) = await requests_of(streamer)
+    lost, failed, reconciled = (event["data"] for event in request["events"])
+    assert (lost["reason"], failed["code"]) == ("caller_left", "CALLER_LEFT")
+    assert Decimal(charged["nano_usd"]) <= lost["assumed_nano_usd"] <= lost["hold_nano_usd"]
+    assert (reconciled["cost_nano_usd"], reconciled["source"]) == (Decimal(charged["nano_usd"]), "provider")
 
 
 async def requests_of(streamer: Streamer) -> list[Any]:
