@@ -20,7 +20,9 @@ _LENGTH = b"content-length"
 
 
 class JoinedResponse:
-    """The `send` of one request's application. Holds a head back until its body comes."""
+    """The `send` of one request's application. Holds the head of an answer of a known length back until its body comes;
+    the head of a stream goes at once.
+    """
 
     __slots__ = ("_cycle", "_head")
 
@@ -33,7 +35,7 @@ class JoinedResponse:
         head, self._head = self._head, None
         usual = RequestResponseCycle.send
         if head is None:
-            if message["type"] == "http.response.start" and not self._cycle.response_started:
+            if message["type"] == "http.response.start" and not self._cycle.response_started and _has_length(message):
                 self._head = message
             else:
                 await usual(self._cycle, message)
@@ -69,6 +71,10 @@ class JoinedResponse:
             cycle.transport.close()
         cycle.on_response()
         return True
+
+
+def _has_length(head: HTTPResponseStartEvent) -> bool:
+    return any(name == _LENGTH for name, _ in head["headers"])
 
 
 def _is_plain(headers: Sequence[tuple[bytes, bytes]], body_bytes: int) -> bool:

@@ -213,6 +213,11 @@ async def test_head_and_body_of_an_answer_go_out_in_one_write(converse: Converse
     assert (talk.transport.writes, talk.statuses, talk.transport.state) == (2, [200, 200], "open")
 
 
+async def test_head_of_a_stream_goes_out_before_its_first_part(converse: Converse) -> None:
+    talk = converse(SaysApp(head()))
+    assert (await talk.send(HEAD + b"\r\n")).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
 async def test_a_client_that_wants_no_further_answer_is_told_that_there_is_none(converse: Converse) -> None:
     talk = converse(SaysApp(head(TWO_BYTES), part(b"ok")))
     written = await talk.send(HEAD + b"connection: close\r\n\r\n")
