@@ -12,7 +12,7 @@ from domain.events import INSTALLATION
 from infra.database import Pool
 from infra.snapshot import snapshot
 from projections.reports.alerts import Alert, ErrorCount, errors_by_code, last_alerts
-from projections.reports.costs import breakdown
+from projections.reports.costs import highest
 from projections.reports.figures import Figures, dollars
 from projections.reports.labels import labels_of
 from projections.reports.money import Cap, Spend, caps, spends
@@ -100,7 +100,7 @@ async def _read(pool: Pool, scope: Scope, window: Window, away: list[Away]) -> O
 
 
 async def _top(pool: Pool, scope: Scope, window: Window, group: str) -> list[Top]:
-    lines = (await breakdown(pool, scope, window, (group,), most=MAX_TOP)).lines
+    lines = await highest(pool, scope, window, group, most=MAX_TOP)
     ids = [line.values[0] for line in lines]
     names = await labels_of(pool, keys=ids if group == "key" else (), project_ids=ids if group == "project" else ())
     return [

@@ -3,15 +3,19 @@
 The tables are filled by SQL, not by requests: a year of usage of many keys (`--usage-rows` rows of `usage_daily`, with
 the roll-ups and histograms that belong to it), and one project's `--requests` of the last 30 days, with metadata. Then
 each page is loaded over HTTP as the operator and as that project's admin. `first` is the first
-load after the tables were filled and analysed, `median` that of the ones after it; `KiB` is the size of the page.
+load after the tables were filled and analysed, `median` that of the ones after it. CPU is that of a load, without what
+the same processes take of the same time while nothing is asked of them. `KiB` is the size of the page, as it is
+sent; beside it what gzip would make of it.
 """
 
 import argparse
 import asyncio
+import gzip
+import re
 import statistics
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 import aiohttp
@@ -20,6 +24,7 @@ import psutil
 
 from bench.whole_path import cpu_seconds
 from cli.processes import settings_for_administration
+from infra.database import MIGRATIONS
 from tests.support.dashboard import Browser, signed_in
 from tests.support.gateway import Client, Gateway
 
@@ -27,6 +32,8 @@ DAYS = 365
 MODELS = 7
 KEYS_OF_PROJECT = 20
 LOADS = 7
+IDLE_S = 10.0
+GZIP_LEVEL = 6
 PAGES = (
     "/",
     "/?range=30",
@@ -38,6 +45,13 @@ PAGES = (
     "/usage?range=365&group=provider&then=model",
     "/usage?range=7&group=hour",
     "/usage?range=30&metric=latency",
+    "/usage?range=30&metric=latency&group=key",
+    "/usage?range=30&metric=first-token&group=model&then=day",
+    "/usage?range=30&group=key",
+    "/usage?range=30&group=day&then=key",
+    "/usage?range=30&group=model&then=key",
+    "/usage?range=30&group=project&then=model",
+    "/usage?range=365&group=key",
     "/requests",
     "/requests?status=failed",
     "/requests?model=none",
@@ -116,10 +130,21 @@ _ATTRIBUTES = """
     FROM usage_attribute_values v, generate_series(0, {keys} - 1) k
     WHERE v.name <> '' AND (k = 0 OR v.number % 4 = 0 OR v.name = 'metadata.team')
 """
+_INDEXES = """
+    SELECT CASE WHEN k.oid IS NULL THEN 'index' ELSE 'constraint' END, c.relname,
+           CASE WHEN k.oid IS NULL THEN pg_get_indexdef(c.oid)
+                ELSE format('ALTER TABLE %s ADD CONSTRAINT %I %s', $1::text, k.conname, pg_get_constraintdef(k.oid)) END
+    FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+    LEFT JOIN pg_constraint k ON k.conindid = i.indexrelid AND k.contype IN ('p', 'u')
+    WHERE i.indrelid = $1::text::regclass
+"""
 _TABLES = (
     "usage_daily",
     "usage_rollups",
     "usage_durations",
+    "usage_totals",
+    "usage_total_durations",
+    "usage_months",
     "usage_attributes",
     "usage_attribute_values",
     "requests",
@@ -127,11 +152,13 @@ _TABLES = (
 
 
 async def fill(url: str, project: str, *, usage_rows: int, requests: int) -> None:
-    """Fill the read models of a year, as the tables' owner."""
+    """Fill the read models of a year, as the tables' owner. Their indexes are made when all rows are there."""
     projects = max(1, usage_rows // (DAYS * MODELS * KEYS_OF_PROJECT))
     names = {"models": MODELS, "keys": KEYS_OF_PROJECT}
     connection = await asyncpg.connect(url)
+    await connection.execute("SET work_mem = '256MB'; SET maintenance_work_mem = '512MB'")
     await connection.execute(_KEYS, project, projects, KEYS_OF_PROJECT)
+    indexes = await _drop_indexes(connection)
     for first in range(0, DAYS, 30):
         last = min(DAYS, first + 30) - 1
         await connection.execute(_DAILY.format(**names), project, projects, KEYS_OF_PROJECT, first, last, timeout=900)
@@ -140,14 +167,30 @@ async def fill(url: str, project: str, *, usage_rows: int, requests: int) -> Non
         statement = _ROLLUPS.format(period=period, hours=hours)
         await connection.execute(statement, await _back(connection, days), timeout=1_800)
     await connection.execute(_DURATIONS, await _back(connection, 60), timeout=1_800)
+    totals = (MIGRATIONS / "sql" / "0027_usage_totals.sql").read_text()
+    await connection.execute(totals[totals.index("INSERT INTO usage_totals") :], timeout=1_800)
     await connection.execute(_REQUESTS.format(**names), project, requests, timeout=900)
     await connection.execute(_VALUES, project, timeout=900)
     await connection.execute(_ATTRIBUTES.format(**names), timeout=900)
+    for statement in indexes:
+        await connection.execute(statement, timeout=1_800)
     for table in _TABLES:
         await connection.execute(f"VACUUM ANALYZE {table}", timeout=900)
         rows = await connection.fetchval(f"SELECT reltuples::bigint FROM pg_class WHERE relname = '{table}'")
         print(f"{table}: {rows:,} rows", flush=True)
     await connection.close()
+
+
+async def _drop_indexes(connection: asyncpg.Connection) -> list[str]:
+    """Drop the tables' indexes, and their part in the log of writes. Return the statements that make the indexes."""
+    statements = []
+    for table in _TABLES:
+        await connection.execute(f"ALTER TABLE {table} SET UNLOGGED")
+        for kind, name, definition in await connection.fetch(_INDEXES, table):
+            dropped = f"ALTER TABLE {table} DROP CONSTRAINT {name}" if kind == "constraint" else f"DROP INDEX {name}"
+            await connection.execute(dropped)
+            statements.append(definition)
+    return statements
 
 
 async def _back(connection: asyncpg.Connection, days: int) -> object:
@@ -158,27 +201,41 @@ async def measure(gateway: Gateway, key: str) -> None:
     """Load each page and print what it took."""
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
         up = psutil.Process(gateway.process.pid)
-        print(
-            "| page | as | first, ms | median, ms | CPU API, ms | CPU PostgreSQL, ms | KiB |\n"
-            "|---|---|---|---|---|---|---|"
-        )
         admin, operator = await signed_in(gateway, session, key), await signed_in(gateway, session)
+        idle = await _idle(up)
+        print(f"CPU while nothing is asked, ms a second: {', '.join(f'{n} {s * 1_000:.0f}' for n, s in idle.items())}")
+        print(
+            "| page | as | first, ms | median, ms | CPU API, ms | CPU PostgreSQL, ms | KiB | KiB by gzip | load |\n"
+            "|---|---|---|---|---|---|---|---|---|"
+        )
         for path in PAGES:
             for name, browser in (("operator", operator), ("admin", admin)):
-                asked = path
-                if path == "REQUEST":
-                    asked = f"/requests/req_0{1_000_000_123:025d}"
-                print(await _row(asked, name, browser, up), flush=True)
+                asked = path if path != "REQUEST" else await _a_request(browser)
+                print(await _row(asked, name, browser, up, idle), flush=True)
         client = Client(session, gateway.address, key)
         for path in API:
 
             async def ask(path: str = path) -> None:
                 assert (await client.call("GET", path))[0] == 200
 
-            print(f"| {path} | API | {await _taken(ask, up)} | |", flush=True)
+            print(f"| {path} | API | {await _taken(ask, up, idle)} | | | {psutil.getloadavg()[0]:.0f} |", flush=True)
 
 
-async def _row(path: str, name: str, browser: Browser, up: psutil.Process) -> str:
+async def _a_request(browser: Browser) -> str:
+    found = re.search(r"/requests/req_\w+", (await browser.get("/requests"))[1])
+    assert found is not None, "the list has requests"
+    return found[0]
+
+
+async def _idle(up: psutil.Process) -> dict[str, float]:
+    """Return the CPU seconds a second that each group of processes takes by itself."""
+    before = cpu_seconds(up)
+    await asyncio.sleep(IDLE_S)
+    after = cpu_seconds(up)
+    return {name: (after[name] - before[name]) / IDLE_S for name in ("api", "postgresql")}
+
+
+async def _row(path: str, name: str, browser: Browser, up: psutil.Process, idle: Mapping[str, float]) -> str:
     texts: list[str] = []
 
     async def load() -> None:
@@ -186,21 +243,25 @@ async def _row(path: str, name: str, browser: Browser, up: psutil.Process) -> st
         assert status in (200, 404), text
         texts.append(text)
 
-    return f"| {path} | {name} | {await _taken(load, up)} | {len(texts[-1]) / 1024:.0f} |"
+    taken, plain = await _taken(load, up, idle), texts[-1].encode()
+    sizes = " | ".join(f"{len(sent) / 1024:.1f}" for sent in (plain, gzip.compress(plain, compresslevel=GZIP_LEVEL)))
+    return f"| {path} | {name} | {taken} | {sizes} | {psutil.getloadavg()[0]:.0f} |"
 
 
-async def _taken(load: Callable[[], Awaitable[None]], up: psutil.Process) -> str:
+async def _taken(load: Callable[[], Awaitable[None]], up: psutil.Process, idle: Mapping[str, float]) -> str:
     """Load several times: the first, the median of the others, and the CPU of the API and of PostgreSQL for each."""
     took: list[float] = []
-    before = cpu_seconds(up)
+    before, began_s = cpu_seconds(up), time.perf_counter()
     for _ in range(LOADS):
-        began_s = time.perf_counter()
+        load_began_s = time.perf_counter()
         await load()
-        took.append((time.perf_counter() - began_s) * 1_000)
+        took.append((time.perf_counter() - load_began_s) * 1_000)
         if len(took) == 1:
-            before = cpu_seconds(up)
-    used = cpu_seconds(up)
-    api, database = ((used[name] - before[name]) / (LOADS - 1) * 1_000 for name in ("api", "postgresql"))
+            before, began_s = cpu_seconds(up), time.perf_counter()
+    used, lasted_s = cpu_seconds(up), time.perf_counter() - began_s
+    api, database = (
+        (used[name] - before[name] - idle[name] * lasted_s) / (LOADS - 1) * 1_000 for name in ("api", "postgresql")
+    )
     return f"{took[0]:.0f} | {statistics.median(took[1:]):.0f} | {api:.0f} | {database:.0f}"
 
 

@@ -39,7 +39,7 @@ def usage(days: int, group_by: str, project: str | None, data_dir: Path | None) 
 
     async def run(session: AdminSession) -> None:
         project_id = await session.project_id(project)
-        await wait_until_folded(session.pool, "rollups", "usage", "attributes")
+        await wait_until_folded(session.pool, "rollups", "totals", "usage", "attributes")
         today = day_of(datetime.now(UTC))
         report = await cost_report(session.pool, Scope(project_id=project_id), last_days(days, today), (group_by,))
         field = "metadata" if group_by.startswith(METADATA_PREFIX) else group_by

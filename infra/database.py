@@ -42,6 +42,8 @@ MAX_IDLE_S = 300.0
 MIGRATION_LOCK = 0x6761746577617921
 """The advisory lock under which migrations run. If two start at once, the second waits and has nothing left to do."""
 
+MIGRATION_POLL_S = 0.5
+
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 """Their files."""
 
@@ -344,7 +346,7 @@ def migrate(
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     with engine.connect() as connection:
-        connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK})
+        _lock_migrations(connection)
         former = shares_so_far(connection)
         connection.commit()
         config.attributes["connection"] = connection
@@ -361,6 +363,19 @@ def migrate(
     if total > 1:
         progress(total, total)
     return problems
+
+
+def _lock_migrations(connection: Any) -> None:
+    """Take the lock, for as long as the connection lives, once the process that has it is done.
+
+    Whoever waited inside of PostgreSQL would wait in a transaction, which an index that is built meanwhile waits for.
+    """
+    from sqlalchemy import text  # noqa: PLC0415 - as `migrate`
+
+    while not connection.scalar(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK}):
+        connection.commit()
+        time.sleep(MIGRATION_POLL_S)
+    connection.commit()
 
 
 def _pending_revisions(config: Any, connection: Any) -> int:

@@ -15,12 +15,14 @@ from projections.requests import Requests
 from projections.rollups import Rollups
 from projections.routes import Routes
 from projections.settlements import Settlements
+from projections.totals import Totals
 from projections.usage import Usage
 
 FOLDED: tuple[Projection, ...] = (
     Budgets(),
     Usage(),
     Rollups(),
+    Totals(),
     Attributes(),
     Refusals(),
     Requests(),

@@ -5,22 +5,20 @@ What they are of and when they count is as in `projections/usage.py`.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal, TypeAlias
 
-import msgspec
-
 from domain.budget import day_of
 from domain.errors import BudgetExceeded
-from domain.events import Event, RequestCompleted, RequestFailed, RequestRejected, RequestServedFromCache, StoredEvent
+from domain.events import Event, RequestFailed, RequestRejected, StoredEvent
 from domain.latency import bucket_of
 from infra.database import Connection
+from projections.histograms import Measure, add_histograms, durations_of, row_types
 from projections.rows import RowType
 from projections.sums import SUMS, USAGE_EVENTS, Sums, add_to, usage_events
 
 Period: TypeAlias = Literal["hour", "day"]
-Measure: TypeAlias = Literal["answer", "first_token"]
 ALL = ""
 """In the place of a project, a key, an operation, a provider or a model: all of them."""
 
@@ -39,23 +37,8 @@ _HISTOGRAM = _GROUP | {"measure": "text"}
 _ERRORS = {"project_id": "text", "day": "date"} | dict.fromkeys(("key_id", "provider", "model", "code"), "text")
 
 _ROLLUP = RowType("usage_rollups_row", _GROUP | {name: "numeric" if name in MONEY else "bigint" for name in SUMS})
-_DURATIONS_OF = RowType("usage_durations_group", _HISTOGRAM)
-_DURATIONS = RowType("usage_durations_row", _HISTOGRAM | {"buckets": "text", "answers": "text"})
-"""Its arrays are text, as PostgreSQL writes them: they are long, and asyncpg takes long for each element."""
+_DURATIONS_OF, _DURATIONS = row_types("usage_durations", _HISTOGRAM)
 _ERROR = RowType("usage_errors_row", _ERRORS | {"requests": "bigint"})
-
-_NAMES = _DURATIONS_OF.names
-_STORED = (
-    f"SELECT g.number, t.buckets, t.answers FROM {_DURATIONS_OF.source} WITH ORDINALITY AS g ({_NAMES}, number) "  # noqa: S608 - constants
-    f"JOIN {{table}} t USING ({_NAMES})"
-)
-_WRITE = (
-    f"INSERT INTO {{table}} ({_NAMES}, buckets, answers) "  # noqa: S608 - as above
-    f"SELECT {_NAMES}, buckets::integer[], answers::bigint[] FROM {_DURATIONS.source} "
-    f"ON CONFLICT ({_NAMES}) DO UPDATE SET buckets = excluded.buckets, answers = excluded.answers"
-)
-
-_encode = msgspec.json.Encoder().encode
 
 _Finest: TypeAlias = tuple[str, datetime, str, str, str, str]
 """Project, hour, key, operation, provider, model."""
@@ -77,7 +60,7 @@ class Rollups:
             hour = stored.at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
             group = (stored.project_id, hour, event.key_id, event.operation, event.provider, event.model)
             sums.add(group, event)
-            for measure, duration_ms in _durations(event):
+            for measure, duration_ms in durations_of(event):
                 durations[group, measure][bucket_of(duration_ms)] += 1
             code = _error_code(event)
             if code is not None:
@@ -93,29 +76,9 @@ class Rollups:
                 histograms[(*group, measure)].update(answers)
         rows = ((*group, *amounts) for group, amounts in rolled.items())
         await add_to(connection, f"usage_rollups{suffix}", _ROLLUP, _GROUP, rows)
-        await _merge(connection, f"usage_durations{suffix}", histograms)
+        await add_histograms(connection, f"usage_durations{suffix}", _DURATIONS_OF, _DURATIONS, histograms)
         failed = ((*group, requests) for group, requests in errors.items())
         await add_to(connection, f"usage_errors{suffix}", _ERROR, _ERRORS, failed)
-
-
-async def _merge(connection: Connection, table: str, histograms: Mapping[tuple[Any, ...], Mapping[int, int]]) -> None:
-    """Add histograms to those of the table: read, added here, and written, for nobody else writes them."""
-    if not histograms:
-        return
-    groups = sorted(histograms)
-    rows = await connection.fetch(_STORED.format(table=table), groups)
-    stored = {row["number"]: dict(zip(row["buckets"], row["answers"], strict=True)) for row in rows}
-    merged = [Counter(stored.get(number)) for number in range(1, len(groups) + 1)]
-    for group, answers in zip(groups, merged, strict=True):
-        answers.update(histograms[group])
-    counted = (zip(*sorted(answers.items()), strict=True) for answers in merged)
-    written = [(*group, *map(_array, both)) for group, both in zip(groups, counted, strict=True)]
-    await connection.execute(_WRITE.format(table=table), written)
-
-
-def _array(numbers: Sequence[int]) -> str:
-    """Write an array as PostgreSQL reads it."""
-    return f"{{{_encode(numbers)[1:-1].decode()}}}"
 
 
 def _groups(finest: Any) -> Iterator[tuple[Any, ...]]:
@@ -126,13 +89,6 @@ def _groups(finest: Any) -> Iterator[tuple[Any, ...]]:
         yield project_id, period, starts_at, ALL, operation, provider, model
         yield project_id, period, starts_at, key_id, ALL, ALL, ALL
         yield ALL, period, starts_at, ALL, operation, provider, model
-
-
-def _durations(event: object) -> Iterator[tuple[Measure, int]]:
-    if isinstance(event, RequestCompleted | RequestServedFromCache):
-        yield "answer", event.latency_ms
-    if isinstance(event, RequestCompleted) and event.first_token_ms is not None:
-        yield "first_token", event.first_token_ms
 
 
 def _error_code(event: object) -> str | None:

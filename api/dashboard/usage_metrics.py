@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from api.dashboard.charts import Unit, Value
 from domain.money import from_usd
+from projections.histograms import Measure
 from projections.reports.figures import Figures
 
 
@@ -22,6 +23,8 @@ class Metric(Struct, frozen=True, kw_only=True):
 
     label: str
     columns: tuple[Column, ...]
+    measures: tuple[Measure, ...] = ()
+    """The durations whose percentiles are among the columns."""
 
     @property
     def first(self) -> Column:
@@ -70,6 +73,7 @@ METRICS: Mapping[str, Metric] = {
             Column("Mean", "ms", lambda figures: figures.avg_latency_ms),
             _REQUESTS,
         ),
+        measures=("answer",),
     ),
     "first-token": Metric(
         label="Time to first token",
@@ -78,6 +82,7 @@ METRICS: Mapping[str, Metric] = {
             Column("p50", "ms", lambda figures: figures.p50_first_token_ms),
             _REQUESTS,
         ),
+        measures=("first_token",),
     ),
     "cache": Metric(
         label="Cache",

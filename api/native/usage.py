@@ -32,7 +32,7 @@ from projections.reports.sources import GROUPS, ORIGINS, is_group
 from projections.reports.usage import UsageReport, UsageStats, usage_report, usage_stats
 from projections.scope import Scope
 
-FOLDED_FOR_GROUPS = ("usage", "rollups", "attributes")
+FOLDED_FOR_GROUPS = ("usage", "rollups", "totals", "attributes")
 """The projections that a report by groups reads."""
 _ONE = "|".join([*GROUPS, *ORIGINS])
 _METADATA = r"metadata\.[^\x00]+"
@@ -102,7 +102,7 @@ async def get_usage(
     request: HttpRequest, period: NamedDependency[StatsQuery], services: NamedDependency[Services]
 ) -> Success[UsageStats]:
     """Show totals and days; a member sees its own key, an admin the project, the operator every project."""
-    scope, window = await _asked(request, services, period, "rollups")
+    scope, window = await _asked(request, services, period, "rollups", "totals")
     async with snapshot(services.pool) as pool:
         return Success(data=await usage_stats(pool, scope, window))
 
@@ -157,7 +157,7 @@ async def get_overview(
     request: HttpRequest, period: NamedDependency[StatsQuery], services: NamedDependency[Services]
 ) -> Success[Overview]:
     """Show what is spent today and this month and will be by their ends, every cap, errors, alerts, what is away."""
-    scope, window = await _asked(request, services, period, "rollups", "budgets", "alerts")
+    scope, window = await _asked(request, services, period, "rollups", "totals", "budgets", "alerts")
     return Success(data=await overview_of(services, scope, window))
 
 

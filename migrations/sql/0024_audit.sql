@@ -1,8 +1,5 @@
 -- What the audit of a log needs: its rare events, and the verifications that an operator has asked for.
 
--- Every request has events of the two types, and they are found without an index: this one costs a request nothing.
-CREATE INDEX events_by_type ON events (type, position) WHERE type NOT IN ('RequestCompleted', 'CostIncurred');
-
 -- Not of the log: what was asked of the projector, and how far it is. See projections/audit_runs.py.
 CREATE TABLE audit_runs (
     run_id     text COLLATE "C" PRIMARY KEY,

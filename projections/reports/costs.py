@@ -6,13 +6,14 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from infra.database import Pool
 from projections.attributes import KEPT, METADATA_PREFIX
 from projections.reports.figures import dollars, is_lower_bound
 from projections.reports.scope import Window
 from projections.reports.sources import (
+    RANKED,
     Found,
     Group,
     day_or_hour,
@@ -29,6 +30,8 @@ MAX_LINES = 5_000
 """The rest is summed up."""
 MAX_SAID = 1_000
 """Of a report by what callers say."""
+MAX_KEYS = 100
+"""So many keys, those with the highest costs, are told apart by something else too: by model, day, hour."""
 OTHERS = "(others)"
 """In the place of a value: all that are not told apart."""
 UNSAID = "unsaid"
@@ -98,7 +101,7 @@ class Breakdown(Struct, frozen=True):
     rest: list[Named]
     """What is not told apart: values beyond the bound, and the groups that are left out."""
     left_out: int
-    """How many groups are."""
+    """How many groups are. Of the keys beyond `MAX_KEYS`, each is one."""
 
 
 async def cost_report(pool: Pool, scope: Scope, window: Window, groups: Sequence[str]) -> CostReport:
@@ -129,13 +132,30 @@ async def breakdown(
     However many groups there are, the process holds no more than some thousands of them. Raises as `cost_report`.
     """
     said = _attribute_in(groups)
-    if said is None:
-        found = await read_most(pool, source_of(scope, window, groups), most, newest_first=newest_first)
-        lines = [Named(group, shown(groups, group), sums) for group, sums in found.groups.items()]
-        left_out = found.count - len(lines)
-        rest = [_rest((OTHERS,) * len(groups), found.total, lines)] if left_out else []
-        return Breakdown(_sorted(lines, newest_first=newest_first), rest, left_out)
-    return await _breakdown_of_said(pool, scope, window, groups, said, min(most, MAX_SAID), newest_first=newest_first)
+    if said is not None:
+        most = min(most, MAX_SAID)
+        return await _breakdown_of_said(pool, scope, window, groups, said, most, newest_first=newest_first)
+    source = source_of(scope, window, groups)
+    beyond, total = 0, None
+    if scope.key_id is None and "key" in groups and set(groups) - {"key", "project"}:
+        ranked = structs.replace(source_of(scope, window, ("key",)), sums=RANKED)
+        of_keys = await read_most(pool, ranked, MAX_KEYS)
+        beyond = of_keys.count - len(of_keys.groups)
+        if beyond:
+            total = (await read_sums(pool, source_of(scope, window, ())))[()]
+            source = narrowed(source, list(of_keys.groups), groups.index("key"))
+    found = await read_most(pool, source, most, newest_first=newest_first)
+    lines = [Named(group, shown(groups, group), sums) for group, sums in found.groups.items()]
+    left_out = found.count - len(lines) + beyond
+    rest = [_rest((OTHERS,) * len(groups), total if total is not None else found.total, lines)] if left_out else []
+    return Breakdown(_sorted(lines, newest_first=newest_first), rest, left_out)
+
+
+async def highest(pool: Pool, scope: Scope, window: Window, group: str, *, most: int) -> list[Named]:
+    """Return the groups with the highest costs, highest first, with the sums of `RANKED`. Raises as `cost_report`."""
+    source = structs.replace(source_of(scope, window, (group,)), sums=RANKED)
+    found = await read_most(pool, source, most)
+    return [Named(values, shown((group,), values), sums) for values, sums in found.groups.items()]
 
 
 async def _breakdown_of_said(

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from domain.latency import percentile_ms
 from domain.money import NanoUsd, to_usd
-from projections.rollups import Measure
+from projections.histograms import Measure
 
 Durations = Mapping[Measure, Mapping[int, int]]
 """By measure, the answers in each bucket of `domain/latency.py`."""

@@ -1,12 +1,12 @@
 """Which table has the sums of a question in the fewest rows, and the statements that read them.
 
-A question has groups and a scope. `usage_rollups` has usage by key, or by operation, provider and model, by hour or
-day; both at once are in `usage_daily` alone, by day. What callers say is in `usage_attributes`, by day and key.
+A question has groups and a scope. `usage_totals` has all usage of a project by day, `usage_months` that of a
+key or a project by month, `usage_rollups` usage by key, or by operation, provider and model, by hour or day; both at
+once are in `usage_daily` alone, by day. What callers say is in `usage_attributes`, by day and key.
 """
 
-from collections import defaultdict
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any, TypeAlias
 
 from msgspec import Struct, structs
@@ -14,26 +14,28 @@ from sqlalchemy import (
     ColumnElement,
     FromClause,
     Select,
+    Table,
     and_,
+    any_,
     cast,
     func,
     literal,
     literal_column,
     null,
     select,
-    true,
     tuple_,
     union_all,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import BigInteger
 
+from domain.budget import day_of
 from domain.call_origin import Origin
 from domain.errors import InvalidRequest
 from infra.database import Pool
 from infra.statements import fetch
 from projections.attributes import KEPT, METADATA_PREFIX
-from projections.reports.figures import Durations
+from projections.reports.months import usage_of_keys, usage_of_projects
 from projections.reports.scope import Window
 from projections.reports.tables import (
     of_scope,
@@ -42,6 +44,8 @@ from projections.reports.tables import (
     usage_daily,
     usage_durations,
     usage_rollups,
+    usage_total_durations,
+    usage_totals,
 )
 from projections.rollups import Period
 from projections.scope import Scope
@@ -58,6 +62,8 @@ _FIELD = "groupBy"
 _ASKED = frozenset({"model", "provider", "operation"})
 _TIMES = frozenset({"day", "hour"})
 _BESIDE_ATTRIBUTES = frozenset({"day", "key", "project"})
+_COLUMNS = {"key": "key_id", "project": "project_id", "day": "starts_at", "hour": "starts_at"}
+"""The columns of groups; the others have their groups' names."""
 _ALL: ColumnElement[str] = literal_column("''")
 """A constant in the text, so that the indexes of one kind of row are used."""
 
@@ -68,9 +74,15 @@ def _sum(name: str) -> ColumnElement[Any]:
     return literal_column(f"coalesce(sum({name}), 0)::{kind}").label(name)
 
 
+RANKED = ("completed_requests", "cached_requests", "failed_requests", "cost_nano_usd")
+"""Those of `SUMS` that tell which groups are the highest."""
 _AMOUNTS: dict[tuple[str, ...], tuple[ColumnElement[Any], ...]] = {
-    names: tuple(map(_sum, names)) for names in (SUMS, KEPT)
+    names: tuple(map(_sum, names)) for names in (SUMS, KEPT, RANKED)
 }
+_HAS_USAGE: ColumnElement[bool] = literal_column(
+    f"({', '.join(f'sum({name})' for name in SUMS)}) <> ({', '.join('0' * len(SUMS))})"
+)
+"""Of sums in which days are taken from months."""
 _IS_DEAREST: ColumnElement[Any] = literal_column("cost_nano_usd").desc()
 _IS_BUSIEST: ColumnElement[Any] = literal_column("completed_requests + cached_requests + failed_requests").desc()
 
@@ -94,6 +106,7 @@ class Source(Struct, frozen=True):
     conditions: tuple[ColumnElement[bool], ...]
     columns: tuple[ColumnElement[Any], ...]
     sums: tuple[str, ...] = SUMS
+    having: tuple[ColumnElement[bool], ...] = ()
     durations: "Source | None" = None
 
 
@@ -145,34 +158,66 @@ def source_of(scope: Scope, window: Window, groups: Sequence[str]) -> Source:
         if "hour" in groups:
             raise InvalidRequest(f"`{_FIELD}`: by hour, usage of keys is not told apart further", field=_FIELD)
         return _daily(scope, window, groups)
+    is_by_project = scope.project_id is None and tuple(groups) == ("project",)
+    if (is_by_key and not _TIMES & set(groups)) or is_by_project:
+        return _months(scope, window, groups)
+    if not is_by_key and not {*_ASKED, "hour"} & set(groups):
+        return _totals(scope, window, groups)
     return _rollups(scope, window, groups, is_by_key=is_by_key)
 
 
 def _daily(scope: Scope, window: Window, groups: Sequence[str]) -> Source:
     table = usage_daily.c
     conditions = [table.day.between(window.first, window.last), *of_scope(usage_daily, scope)]
-    names = {"key": "key_id", "project": "project_id"}
+    names = _COLUMNS | {"day": "day"}
     return Source(usage_daily, tuple(conditions), tuple(table[names.get(group, group)] for group in groups))
+
+
+def _months(scope: Scope, window: Window, groups: Sequence[str]) -> Source:
+    today, is_by_key = day_of(datetime.now(UTC)), scope.key_id is not None or "key" in groups
+    rows = usage_of_keys(scope, window, today) if is_by_key else usage_of_projects(window, today)
+    daily = _rollups(scope, window, groups, is_by_key=True) if is_by_key else _totals(scope, window, groups)
+    having = (_HAS_USAGE,) if groups else ()
+    return Source(rows, (), _columns(rows, groups), having=having, durations=daily.durations)
+
+
+def _totals(scope: Scope, window: Window, groups: Sequence[str]) -> Source:
+    def of(table: Table) -> Source:
+        conditions = _during(table, window)
+        if scope.project_id is not None:
+            conditions.append(table.c.project_id == scope.project_id)
+        else:
+            conditions.append(table.c.project_id != _ALL if "project" in groups else table.c.project_id == _ALL)
+        return Source(table, tuple(conditions), _columns(table, groups))
+
+    return structs.replace(of(usage_totals), durations=of(usage_total_durations))
 
 
 def _rollups(scope: Scope, window: Window, groups: Sequence[str], *, is_by_key: bool) -> Source:
     period: Period = "hour" if "hour" in groups else "day"
-    begins, ends = window.moments()
-    names = {"key": "key_id", "project": "project_id", "day": "starts_at", "hour": "starts_at"}
 
-    def of(table: Any) -> tuple[tuple[ColumnElement[bool], ...], tuple[ColumnElement[Any], ...]]:
+    def of(table: Table) -> Source:
         c = table.c
-        conditions = [c.period == literal_column(f"'{period}'"), c.starts_at >= begins, c.starts_at < ends]
-        conditions.append(c.key_id != _ALL if is_by_key else c.key_id == _ALL)
+        conditions = [c.period == literal_column(f"'{period}'"), *_during(table, window)]
+        conditions += [c.key_id != _ALL if is_by_key else c.key_id == _ALL]
         if scope.key_id is not None:
             conditions.append(c.key_id == scope.key_id)
         if scope.project_id is not None:
             conditions.append(c.project_id == scope.project_id)
         else:
             conditions.append(c.project_id != _ALL if is_by_key or "project" in groups else c.project_id == _ALL)
-        return tuple(conditions), tuple(c[names.get(group, group)] for group in groups)
+        return Source(table, tuple(conditions), _columns(table, groups))
 
-    return Source(usage_rollups, *of(usage_rollups), durations=Source(usage_durations, *of(usage_durations)))
+    return structs.replace(of(usage_rollups), durations=of(usage_durations))
+
+
+def _during(table: Table, window: Window) -> list[ColumnElement[bool]]:
+    begins, ends = window.moments()
+    return [table.c.starts_at >= begins, table.c.starts_at < ends]
+
+
+def _columns(table: FromClause, groups: Sequence[str]) -> tuple[ColumnElement[Any], ...]:
+    return tuple(table.c[_COLUMNS.get(group, group)] for group in groups)
 
 
 def source_of_said(scope: Scope, window: Window, said: str, groups: Sequence[str]) -> Source:
@@ -187,34 +232,37 @@ def source_of_said(scope: Scope, window: Window, said: str, groups: Sequence[str
     return Source(joined, tuple(conditions), tuple(columns[group] for group in groups), sums=KEPT)
 
 
-def narrowed(source: Source, wanted: Sequence[Group]) -> Source:
-    """Return the source of those groups alone whose first values are one of `wanted`, which are at least one."""
-    columns = []
-    arrays = []
-    for column, values in zip(source.columns, zip(*wanted, strict=True), strict=False):
+def narrowed(source: Source, wanted: Sequence[Group], at: int = 0) -> Source:
+    """Return the source of those groups alone whose values, from the number `at` on, are in `wanted`: not empty."""
+    columns, arrays, types = [], [], []
+    for column, values in zip(source.columns[at:], zip(*wanted, strict=True), strict=False):
         is_any_null = None in values  # the others of an attribute: no JSON text is empty
         columns.append(func.coalesce(column, literal_column("''")) if is_any_null else column)
-        arrays.append(literal(["" if value is None else value for value in values], ARRAY(column.type)))
-    names = [f"w{number}" for number in range(len(arrays))]
-    each = func.unnest(*arrays).table_valued(*names).render_derived(name="wanted")
-    condition = tuple_(*columns).in_(select(*(each.c[name] for name in names)))
-    durations = narrowed(source.durations, wanted) if source.durations is not None else None
-    return structs.replace(source, conditions=(*source.conditions, condition), durations=durations)
+        arrays.append(["" if value is None else value for value in values])
+        types.append(ARRAY(column.type))
+    conditions = [
+        column == any_(literal(sorted(set(values)), kind))
+        for column, values, kind in zip(columns, arrays, types, strict=True)
+    ]
+    if len(arrays) > 1:  # the ones above find the rows by an index, some of which are of other groups
+        names = [f"w{number}" for number in range(len(arrays))]
+        each = func.unnest(*map(literal, arrays, types)).table_valued(*names).render_derived(name="wanted")
+        conditions.append(tuple_(*columns).in_(select(*(each.c[name] for name in names))))
+    durations = narrowed(source.durations, wanted, at) if source.durations is not None else None
+    return structs.replace(source, conditions=(*source.conditions, *conditions), durations=durations)
 
 
 async def read_sums(pool: Pool, source: Source) -> dict[Group, dict[str, Any]]:
     """Return the sums of each group. Raises as `infra.statements.fetch`."""
-    statement = _summed(source)
-    if source.columns:
-        statement = statement.group_by(*source.columns)
     count = len(source.columns)
-    rows = await fetch(pool, statement)
+    rows = await fetch(pool, _summed(source))
     return {tuple(row[:count]): dict(zip(source.sums, row[count:], strict=True)) for row in rows}
 
 
 def _summed(source: Source) -> Select[Any]:
     labelled = [column.label(f"g{number}") for number, column in enumerate(source.columns)]
-    return select(*labelled, *_AMOUNTS[source.sums]).select_from(source.table).where(*source.conditions)
+    statement = select(*labelled, *_AMOUNTS[source.sums]).select_from(source.table).where(*source.conditions)
+    return statement.group_by(*source.columns).having(*source.having) if source.columns else statement
 
 
 async def read_most(pool: Pool, source: Source, most: int, *, newest_first: bool = False) -> Found:
@@ -226,7 +274,7 @@ async def read_most(pool: Pool, source: Source, most: int, *, newest_first: bool
     if not source.columns:
         sums = await read_sums(pool, source)
         return Found(sums, sums[()], 1)
-    grouped = _summed(source).group_by(*source.columns).cte("grouped")
+    grouped = _summed(source).cte("grouped")
     names = [grouped.c[f"g{number}"] for number in range(len(source.columns))]
     amounts = [grouped.c[name] for name in source.sums]
     order: list[ColumnElement[Any]] = [_IS_DEAREST, _IS_BUSIEST, *(name.asc().nulls_last() for name in names)]
@@ -241,32 +289,6 @@ async def read_most(pool: Pool, source: Source, most: int, *, newest_first: bool
     last = next(number for number, row in enumerate(rows) if row[-1] is not None)
     _, all_sums = made.pop(last)
     return Found(dict(made), all_sums, rows[last][-1])
-
-
-async def read_durations(pool: Pool, source: Source) -> dict[Group, Durations]:
-    """Return the histograms of each group; none if the source has none. Raises as `infra.statements.fetch`."""
-    if source.durations is None:
-        return {}
-    durations = source.durations
-    c = usage_durations.c
-    labelled = [column.label(f"g{number}") for number, column in enumerate(durations.columns)]
-    each = func.unnest(c.buckets, c.answers).table_valued("bucket", "answers").render_derived(name="each")
-    counted = (
-        select(*labelled, c.measure, each.c.bucket, cast(func.sum(each.c.answers), BigInteger).label("answers"))
-        .select_from(usage_durations)
-        .join(each, true())
-        .where(*durations.conditions)
-        .group_by(*durations.columns, c.measure, each.c.bucket)
-        .subquery()
-    )
-    names = [counted.c[column.name] for column in labelled]
-    statement: Select[Any] = select(
-        *names, counted.c.measure, func.array_agg(counted.c.bucket), func.array_agg(counted.c.answers)
-    ).group_by(*names, counted.c.measure)
-    found: defaultdict[Group, dict[Any, dict[int, int]]] = defaultdict(dict)
-    for *group, measure, buckets, answers in await fetch(pool, statement):
-        found[tuple(group)][measure] = dict(zip(buckets, answers, strict=True))
-    return dict(found)
 
 
 def day_or_hour(value: date | datetime, group: str) -> str:

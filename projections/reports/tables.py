@@ -40,6 +40,28 @@ usage_durations = Table(
     Column("buckets", ARRAY(Integer)),
     Column("answers", ARRAY(BigInteger)),
 )
+usage_totals = Table(
+    "usage_totals",
+    _metadata,
+    *_text("project_id"),
+    Column("starts_at", DateTime(timezone=True)),
+    *_amounts(*SUMS),
+)
+usage_total_durations = Table(
+    "usage_total_durations",
+    _metadata,
+    *_text("project_id", "measure"),
+    Column("starts_at", DateTime(timezone=True)),
+    Column("buckets", ARRAY(Integer)),
+    Column("answers", ARRAY(BigInteger)),
+)
+usage_months = Table(
+    "usage_months",
+    _metadata,
+    *_text("project_id", "key_id"),
+    Column("starts_at", DateTime(timezone=True)),
+    *_amounts(*SUMS),
+)
 usage_errors = Table(
     "usage_errors",
     _metadata,

@@ -1,6 +1,5 @@
 """Usage over days: totals, days, and any two groups of `sources.py`, beside the window before."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -9,7 +8,9 @@ import msgspec
 from msgspec import Struct
 
 from infra.database import Pool
+from projections.histograms import Measure
 from projections.reports.costs import UNSAID, breakdown, sums_of
+from projections.reports.durations import MEASURES, added, read_durations
 from projections.reports.figures import NO_DURATIONS, Durations, Figures, figures
 from projections.reports.labels import labels_of
 from projections.reports.scope import Window
@@ -19,16 +20,13 @@ from projections.reports.sources import (
     Source,
     day_or_hour,
     narrowed,
-    read_durations,
     read_sums,
     source_of,
 )
-from projections.rollups import Measure
 from projections.scope import Scope
 
 MAX_LINES = 1_000
 _TIMES = ("day", "hour")
-_MEASURES: tuple[Measure, ...] = ("answer", "first_token")
 
 
 class DailyFigures(Figures, kw_only=True, rename="camel"):
@@ -106,17 +104,23 @@ async def usage_stats(pool: Pool, scope: Scope, window: Window) -> UsageStats:
     return UsageStats(period=span(window), totals=_total(days.values(), durations.values()), daily=daily)
 
 
-async def totals(pool: Pool, scope: Scope, window: Window) -> Figures:
+async def totals(pool: Pool, scope: Scope, window: Window, measures: Sequence[Measure] = MEASURES) -> Figures:
     """Return the totals of a window. Raises as `infra.statements.fetch`."""
     source = source_of(scope, window, ())
-    sums, durations = await read_sums(pool, source), await read_durations(pool, source)
+    sums, durations = await read_sums(pool, source), await read_durations(pool, source, measures)
     return figures(Figures, sums[()], durations.get((), NO_DURATIONS))
 
 
 async def usage_report(
-    pool: Pool, scope: Scope, window: Window, groups: Sequence[str], *, most: int = MAX_LINES
+    pool: Pool,
+    scope: Scope,
+    window: Window,
+    groups: Sequence[str],
+    *,
+    most: int = MAX_LINES,
+    measures: Sequence[Measure] = MEASURES,
 ) -> UsageReport:
-    """Return usage by one or two groups.
+    """Return usage by one or two groups. Percentiles of other durations than `measures` are null.
 
     Raises:
         InvalidRequest: these groups cannot be told apart together.
@@ -126,7 +130,7 @@ async def usage_report(
     is_by_time = groups[0] in _TIMES
     found = await breakdown(pool, scope, window, groups, most=most, newest_first=is_by_time)
     told = found.lines[::-1] if is_by_time else found.lines
-    durations = await _durations(pool, source_of(scope, window, groups), [line.group for line in told])
+    durations = await _durations(pool, source_of(scope, window, groups), [line.group for line in told], measures)
     wanted = [_moved(line.group, -window.days) for line in [*told, *found.rest] if line.group]
     before = await sums_of(pool, scope, window.before(), groups, wanted) if wanted else {}
     made = [
@@ -143,9 +147,9 @@ async def usage_report(
     ]
     return UsageReport(
         period=span(window),
-        totals=await totals(pool, scope, window),
+        totals=await totals(pool, scope, window, measures),
         previous_period=span(window.before()),
-        previous_totals=await totals(pool, scope, window.before()),
+        previous_totals=await totals(pool, scope, window.before(), measures),
         lines=made,
         lines_left_out=found.left_out,
         labels=await labels_of(
@@ -156,10 +160,12 @@ async def usage_report(
     )
 
 
-async def usage_over_time(pool: Pool, scope: Scope, window: Window, time: str) -> list[UsageLine]:
-    """Return usage by `day` or `hour`, in the order of time, without the time before. Raises as `usage_report`."""
+async def usage_over_time(
+    pool: Pool, scope: Scope, window: Window, time: str, measures: Sequence[Measure] = MEASURES
+) -> list[UsageLine]:
+    """Return usage by `day` or `hour`, in the order of time, without the time before. As `usage_report`."""
     source = source_of(scope, window, (time,))
-    found, durations = await read_sums(pool, source), await read_durations(pool, source)
+    found, durations = await read_sums(pool, source), await read_durations(pool, source, measures)
     return [
         figures(
             UsageLine,
@@ -178,12 +184,21 @@ def span(window: Window) -> Span:
     return Span(from_=window.first, to=window.last)
 
 
-async def usage_of_most(pool: Pool, scope: Scope, window: Window, group: str, time: str, *, most: int) -> MostOverTime:
-    """Return usage by `day` or `hour` of the values of a group with the highest costs. Raises as `usage_report`."""
+async def usage_of_most(
+    pool: Pool,
+    scope: Scope,
+    window: Window,
+    group: str,
+    time: str,
+    *,
+    most: int,
+    measures: Sequence[Measure] = MEASURES,
+) -> MostOverTime:
+    """Return usage by `day` or `hour` of the values of a group with the highest costs. As `usage_report`."""
     found = await breakdown(pool, scope, window, (group,), most=most)
     groups, wanted = (group, time), [line.group for line in found.lines]
     sums = await sums_of(pool, scope, window, groups, wanted) if wanted else {}
-    durations = await _durations(pool, source_of(scope, window, groups), wanted)
+    durations = await _durations(pool, source_of(scope, window, groups), wanted, measures)
     names = {line.group[0]: line.values[0] for line in found.lines}
     return MostOverTime(
         values=list(names.values()),
@@ -212,11 +227,13 @@ async def usage_of_most(pool: Pool, scope: Scope, window: Window, group: str, ti
     )
 
 
-async def _durations(pool: Pool, source: Source, wanted: Sequence[Group]) -> dict[Group, Durations]:
+async def _durations(
+    pool: Pool, source: Source, wanted: Sequence[Group], measures: Sequence[Measure]
+) -> dict[Group, Durations]:
     """Return the histograms of these groups; empty if the source has none."""
-    if source.durations is None or not wanted:
+    if source.durations is None or not wanted or not measures:
         return {}
-    return await read_durations(pool, narrowed(source, wanted))
+    return await read_durations(pool, narrowed(source, wanted), measures)
 
 
 def _moved(group: Group, days: int) -> Group:
@@ -238,8 +255,4 @@ def _total(sums: Iterable[Mapping[str, Any]], durations: Iterable[Durations]) ->
     for one in sums:
         for name, amount in one.items():
             total[name] += amount
-    histograms: dict[Measure, Counter[int]] = {measure: Counter() for measure in _MEASURES}
-    for found in durations:
-        for measure, answers in found.items():
-            histograms[measure].update(answers)
-    return figures(Figures, total, histograms)
+    return figures(Figures, total, added(list(durations)))

@@ -29,8 +29,9 @@ from infra.event_log import Commit
 from infra.ids import first_id, new_id
 from infra.snapshot import snapshot
 from infra.statements import compiled
-from projections.attributes import KEPT, MAX_NAMES, MAX_VALUES
-from projections.reports.costs import breakdown, cost_report
+from projections.attributes import KEPT, MAX_NAMES, MAX_VALUES, Attributes
+from projections.reports.costs import MAX_KEYS, breakdown, cost_report
+from projections.reports.durations import read_durations
 from projections.reports.labels import metadata_names, name_of_key
 from projections.reports.money import caps, spends
 from projections.reports.requests import (
@@ -44,10 +45,12 @@ from projections.reports.requests import (
     statement_of,
 )
 from projections.reports.scope import Window
-from projections.reports.sources import GROUPS, ORIGINS
+from projections.reports.sources import GROUPS, ORIGINS, source_of
 from projections.reports.usage import usage_of_most, usage_report, usage_stats
+from projections.rollups import Rollups
 from projections.scope import Scope
 from projections.sums import SUMS
+from projections.totals import Totals
 from tests.integration.test_projections import remember
 from tests.support.history import DAYS, FIRST_DAY
 from tests.support.jobs import make_identity
@@ -227,6 +230,59 @@ async def test_percentiles_are_those_of_the_answers(ledger: RealLedger) -> None:
         assert found is not None
         assert abs(found - exact) <= exact * 0.02 + 1
     assert sum(day.requests for day in stats.daily) == stats.totals.requests
+
+
+async def test_histograms_are_the_same_whoever_adds_them_up(ledger: RealLedger) -> None:
+    await remember(ledger, 23, 300)
+    await ledger.fold()
+    for groups in ((), ("day",), ("model",), ("key", "day"), ("project", "hour")):
+        source = source_of(EVERYBODY, Window(first=WINDOW.first, last=WINDOW.first + timedelta(days=6)), groups)
+        here = await read_durations(ledger.pool, source)
+        assert here
+        assert await read_durations(ledger.pool, source, most=1) == here
+        of_answers = {group: {"answer": found["answer"]} for group, found in here.items() if "answer" in found}
+        assert await read_durations(ledger.pool, source, ("answer",)) == of_answers
+
+
+async def used_by_keys(ledger: RealLedger, keys: int, days: int) -> None:
+    """Usage of two models by so many keys on each day from 2025-01-01 on: key n pays n nano-dollars for each."""
+    amounts = "1, 0, 0, 0, 0, 0, k, 0, 0, 0, 0, 0, 0"
+    await ledger.owner.execute(
+        f"INSERT INTO usage_daily SELECT 'prj_1', '2025-01-01'::date + d, 'key_' || k, 'chat', 'p', m, {amounts} "
+        "FROM generate_series(1, $1::int) k, generate_series(0, $2::int - 1) d, unnest(ARRAY['m1', 'm2']) m",
+        keys,
+        days,
+    )
+    text = (MIGRATIONS / "0020_usage_rollups.sql").read_text()
+    begins = text.index("INSERT INTO usage_rollups")
+    await ledger.owner.execute(text[begins : text.index(";", begins)])
+    await fill_in(ledger, "0027_usage_totals.sql")
+
+
+async def test_the_usage_of_keys_is_that_of_the_days_of_a_window_whatever_months_it_cuts(ledger: RealLedger) -> None:
+    await used_by_keys(ledger, keys=3, days=120)
+    first = date(2025, 1, 1)
+    for begins, days in itertools.product((0, 1, 15, 29, 31, 58), (1, 2, 16, 27, 31, 60)):
+        window = Window(first=first + timedelta(days=begins), last=first + timedelta(days=begins + days - 1))
+        report = await usage_report(ledger.pool, EVERYBODY, window, ("key",))
+        assert [(line.group["key"], line.requests, line.cost) for line in report.lines] == [
+            (f"key_{key}", 2 * days, to_usd(NanoUsd(2 * days * key))) for key in (3, 2, 1)
+        ], window
+        assert report.totals.requests == 6 * days
+
+
+async def test_keys_beyond_the_bound_are_one_line_if_they_are_told_apart_further(ledger: RealLedger) -> None:
+    await used_by_keys(ledger, keys=MAX_KEYS + 4, days=2)
+    window = Window(first=date(2025, 1, 1), last=date(2025, 1, 2))
+    for groups in (("key", "model"), ("model", "key"), ("day", "key"), ("key", "day")):
+        report = await usage_report(ledger.pool, EVERYBODY, window, groups)
+        told = {line.group["key"] for line in report.lines if not line.is_rest}
+        assert told == {f"key_{number}" for number in range(5, MAX_KEYS + 5)}
+        assert report.lines_left_out == 4
+        (rest,) = (line for line in report.lines if line.is_rest)
+        assert rest.requests == 4 * 2 * 2
+        assert rest.cost == to_usd(NanoUsd((1 + 2 + 3 + 4) * 2 * 2))
+        assert sum(line.cost for line in report.lines) == report.totals.cost
 
 
 async def test_a_report_has_the_same_groups_of_the_time_before(ledger: RealLedger) -> None:
@@ -428,7 +484,16 @@ async def used(ledger: RealLedger, models: int, days: int) -> Window:
         models,
         days,
     )
+    await fill_in(ledger, "0027_usage_totals.sql")
     return Window(first=date(2025, 1, 1), last=date(2025, 1, 1) + timedelta(days=days - 1))
+
+
+async def fill_in(ledger: RealLedger, *revisions: str) -> None:
+    """Fill empty tables as these migrations do."""
+    async with ledger.owner.acquire() as connection, connection.transaction():
+        for name in revisions:
+            text = (MIGRATIONS / name).read_text()
+            await connection.execute(text[text.index("INSERT INTO projection_checkpoints") :])
 
 
 async def test_a_chart_has_every_day_of_its_groups_however_many_lines_there_are(ledger: RealLedger) -> None:
@@ -526,6 +591,9 @@ FILLED = (
     "<> (0, 0, 0, 0)",
     "SELECT * FROM usage_durations WHERE measure = 'answer'",
     "SELECT * FROM usage_errors",
+    f"SELECT project_id, starts_at, {PAST_SUMS} FROM usage_totals",
+    f"SELECT project_id, starts_at, key_id, {PAST_SUMS} FROM usage_months",
+    "SELECT * FROM usage_total_durations WHERE measure = 'answer'",
     "SELECT a.project_id, a.name, a.day, v.value, a.key_id, completed_requests, cached_requests, failed_requests, "
     "cost_nano_usd, assumed_nano_usd, unpriced_requests FROM usage_attributes a "
     "JOIN usage_attribute_values v USING (project_id, name, day, number) WHERE "
@@ -537,14 +605,13 @@ async def test_a_migration_fills_in_what_the_fold_would_have(ledger: RealLedger)
     await remember(ledger, 27, 300)
     await ledger.fold()
     folded = [sorted(map(str, await ledger.owner.fetch(query))) for query in FILLED]
-    tables = "usage_rollups, usage_durations, usage_errors, usage_attributes, usage_attribute_values"
-    async with ledger.owner.acquire() as connection, connection.transaction():
-        await connection.execute(f"TRUNCATE {tables}")
-        await connection.execute("UPDATE usage_daily SET rejected_requests = 0")
-        await connection.execute("DELETE FROM projection_checkpoints WHERE projection IN ('rollups', 'attributes')")
-        for name in ("0020_usage_rollups.sql", "0021_usage_attributes.sql"):
-            text = (MIGRATIONS / name).read_text()
-            await connection.execute(text[text.index("INSERT INTO projection_checkpoints") :])
+    filled_in = [table for one in (Rollups(), Attributes(), Totals()) for table in one.tables]
+    await ledger.owner.execute(f"TRUNCATE {', '.join(filled_in)}")
+    await ledger.owner.execute("UPDATE usage_daily SET rejected_requests = 0")
+    await ledger.owner.execute(
+        "DELETE FROM projection_checkpoints WHERE projection IN ('rollups', 'attributes', 'totals')"
+    )
+    await fill_in(ledger, "0020_usage_rollups.sql", "0021_usage_attributes.sql", "0027_usage_totals.sql")
     filled = [sorted(map(str, await ledger.owner.fetch(query))) for query in FILLED]
     assert [len(rows) > 10 for rows in folded] == [True] * len(FILLED)
     assert filled == folded

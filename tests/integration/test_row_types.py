@@ -26,7 +26,7 @@ def row_types() -> dict[str, RowType]:
 
 async def test_the_database_has_the_row_types_as_the_projections_write_them(ledger: RealLedger) -> None:
     types = row_types()
-    assert len(types) == 16
+    assert len(types) == 20
     for name, row_type in types.items():
         rows = await ledger.pool.fetch(_COLUMNS, name)
         expected = [(column, _LONG_NAMES.get(kind, kind)) for column, kind in row_type.columns.items()]

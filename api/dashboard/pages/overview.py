@@ -29,7 +29,7 @@ from projections.reports.usage import usage_over_time
 
 NAVIGATION = NavigationEntry(path=HOME_PATH, label="Overview")
 _HOURLY_DAYS = 2
-_FOLDED = ("rollups", "budgets", "alerts")
+_FOLDED = ("rollups", "totals", "budgets", "alerts")
 _SAVED_CAPS = CsvTable[Cap](
     "caps.csv",
     {

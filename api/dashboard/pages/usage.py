@@ -34,7 +34,7 @@ from projections.reports.figures import Figures
 from projections.reports.labels import metadata_names
 from projections.reports.scope import Window
 from projections.reports.sources import ORIGINS, is_group, source_of
-from projections.reports.usage import UsageLine, UsageReport, usage_of_most, usage_over_time, usage_report
+from projections.reports.usage import MAX_LINES, UsageLine, UsageReport, usage_of_most, usage_over_time, usage_report
 from projections.scope import Scope
 
 NAVIGATION = NavigationEntry(path="/usage", label="Usage")
@@ -43,7 +43,7 @@ _GROUPS = ("model", "provider", "operation", "key", "day", "hour", *ORIGINS)
 _TIMES = ("day", "hour")
 _FILTERS = {"model": "served"} | {name: name for name in ("provider", "operation", "key", "project", "session")}
 """Groups with the filters that the list of requests has for them."""
-_FOLDED = ("usage", "rollups", "attributes")
+_FOLDED = ("usage", "rollups", "totals", "attributes")
 _CSV_UNITS = {"usd": "USD", "ms": "ms"}
 """What stands behind the name of a column; the others have no unit."""
 
@@ -98,14 +98,24 @@ async def show_usage(
     except InvalidRequest as error:  # of groups that do not go together: the filters stay, to choose others
         return page(request, "usage.html", status=400, error=error, rows=(), chart=None, **shown)
     async with snapshot(services.pool) as pool:
-        report = await usage_report(pool, scope, window, asked.groups())
+        metric = METRICS[asked.metric]
+        report = await usage_report(
+            pool,
+            scope,
+            window,
+            asked.groups(),
+            most=MAX_LINES if (asked.group in _TIMES and asked.then is None) else MAX_SHOWN,
+            measures=metric.measures,
+        )
         chart = await _chart(pool, scope, window, asked, report)
+    rest = [line for line in report.lines if line.is_rest]
+    shown_lines = [line for line in report.lines if not line.is_rest][:MAX_SHOWN] + rest
     return page(
         request,
         "usage.html",
         error=None,
-        rows=[_row(line, asked, window, columns, report) for line in report.lines[:MAX_SHOWN]],
-        left_out=report.lines_left_out + max(0, len(report.lines) - MAX_SHOWN),
+        rows=[_row(line, asked, window, columns, report) for line in shown_lines],
+        left_out=report.lines_left_out + len(report.lines) - len(shown_lines),
         totals=tuple(column.value(report.totals) for column in columns),
         before=columns[0].value(report.previous_totals),
         chart=chart,
@@ -126,7 +136,8 @@ async def save_usage(
     """The lines as CSV, at most 1,000."""
     asked, scope, window = await _asked(request, viewer, services)
     async with snapshot(services.pool) as pool:
-        report = await usage_report(pool, scope, window, asked.groups())
+        measures = METRICS[asked.metric].measures
+        report = await usage_report(pool, scope, window, asked.groups(), measures=measures)
     return _saved(asked).download(report.lines)
 
 
@@ -151,14 +162,14 @@ async def _chart(pool: Pool, scope: Scope, window: Window, asked: UsagePage, rep
     metric, groups = METRICS[asked.metric], asked.groups()
     times = [group for group in groups if group in _TIMES]
     if not times:
-        days = await usage_over_time(pool, scope, window, "day")
+        days = await usage_over_time(pool, scope, window, "day", metric.measures)
         return chart_over_time(days, metric, "day", window, f"{metric.label} by day")
     if len(groups) == 1:
         return chart_over_time(report.lines, metric, times[0], window, f"{metric.label} by {times[0]}")
     other = next(group for group in groups if group not in _TIMES)
     figure = metric.label if metric.first.label == metric.label else f"{metric.label}, {metric.first.label},"
     label = f"{figure} by {other} and {times[0]}"
-    found = await usage_of_most(pool, scope, window, other, times[0], most=MAX_SERIES)
+    found = await usage_of_most(pool, scope, window, other, times[0], most=MAX_SERIES, measures=metric.measures)
     return chart_by_group(found, metric, times[0], window, label)
 
 

@@ -1,0 +1,76 @@
+"""Histograms of durations as rows of a table, and how a fold adds to them. Their buckets: `domain/latency.py`.
+
+A histogram is two arrays in one row, ascending buckets and the answers in each: a batch changes hundreds of buckets,
+but a few rows.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from domain.events import RequestCompleted, RequestServedFromCache
+from infra.database import Connection
+from projections.rows import RowType
+
+Measure: TypeAlias = Literal["answer", "first_token"]
+
+_STORED = (
+    "SELECT g.number, t.buckets, t.answers FROM {source} WITH ORDINALITY AS g ({names}, number) "
+    "JOIN {table} t USING ({names})"
+)
+_WRITE = (
+    "INSERT INTO {table} ({names}, buckets, answers) "
+    "SELECT {names}, buckets::integer[], answers::bigint[] FROM {source} "
+    "ON CONFLICT ({names}) DO UPDATE SET buckets = excluded.buckets, answers = excluded.answers"
+)
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def row_types(table: str, keys: Mapping[str, str]) -> tuple[RowType, RowType]:
+    """The types of a table of histograms: of its primary key, whose columns are `keys`, and of a whole row.
+
+    The arrays of a row are text, as PostgreSQL writes them: they are long, and asyncpg takes long for each element.
+    """
+    return RowType(f"{table}_group", keys), RowType(f"{table}_row", {**keys, "buckets": "text", "answers": "text"})
+
+
+def durations_of(event: object) -> Iterator[tuple[Measure, int]]:
+    """What took how long, in milliseconds, as an event says."""
+    if isinstance(event, RequestCompleted | RequestServedFromCache):
+        yield "answer", event.latency_ms
+    if isinstance(event, RequestCompleted) and event.first_token_ms is not None:
+        yield "first_token", event.first_token_ms
+
+
+async def add_histograms(
+    connection: Connection,
+    table: str,
+    group_type: RowType,
+    row_type: RowType,
+    histograms: Mapping[tuple[Any, ...], Mapping[int, int]],
+) -> None:
+    """Add histograms to those of a table: read, added here, and written, for nobody else writes them.
+
+    The types are those of `row_types`; `table` is a constant of the caller's.
+    """
+    if not histograms:
+        return
+    names = group_type.names
+    groups = sorted(histograms)
+    rows = await connection.fetch(_STORED.format(source=group_type.source, names=names, table=table), groups)
+    stored = {row["number"]: dict(zip(row["buckets"], row["answers"], strict=True)) for row in rows}
+    merged = [Counter(stored.get(number)) for number in range(1, len(groups) + 1)]
+    for group, answers in zip(groups, merged, strict=True):
+        answers.update(histograms[group])
+    counted = (zip(*sorted(answers.items()), strict=True) for answers in merged)
+    written = [(*group, *map(_array, both)) for group, both in zip(groups, counted, strict=True)]
+    await connection.execute(_WRITE.format(source=row_type.source, names=names, table=table), written)
+
+
+def _array(numbers: Sequence[int]) -> str:
+    """Write an array as PostgreSQL reads it."""
+    return f"{{{_encode(numbers)[1:-1].decode()}}}"

@@ -1,0 +1,79 @@
+"""The histograms of durations of a report's groups, added up."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import BigInteger, Select, cast, func, select, true
+
+from infra.database import Pool
+from infra.statements import fetch
+from projections.histograms import Measure
+from projections.reports.figures import Durations
+from projections.reports.sources import Group, Source
+from projections.reports.tables import usage_total_durations
+
+MEASURES: tuple[Measure, ...] = ("answer", "first_token")
+MAX_ADDED_HERE = 5_000
+"""So many histograms of totals are read as they are, most of which are a group each. Others PostgreSQL adds up: that is
+a group's work in either process, and here it would take the loop's time."""
+
+
+async def read_durations(
+    pool: Pool, source: Source, measures: Sequence[Measure] = MEASURES, *, most: int = MAX_ADDED_HERE
+) -> dict[Group, Durations]:
+    """Return the histograms of each group; none if the source has none. Raises as `infra.statements.fetch`."""
+    if source.durations is None or not measures:
+        return {}
+    durations = source.durations
+    c = durations.table.c
+    labelled = [column.label(f"g{number}") for number, column in enumerate(durations.columns)]
+    conditions = list(durations.conditions)
+    if len(measures) < len(MEASURES):
+        conditions.append(c.measure == measures[0])
+    statement = select(*labelled, c.measure, c.buckets, c.answers).where(*conditions)
+    rows: Sequence[Any] = []
+    if is_of_totals := durations.table is usage_total_durations:
+        rows = await fetch(pool, statement.limit(most + 1))
+    if not is_of_totals or len(rows) > most:
+        rows = await fetch(pool, _added_up(statement, len(labelled)))
+    found: defaultdict[Group, dict[Measure, dict[int, int]]] = defaultdict(dict)
+    for *group, measure, buckets, answers in rows:
+        of_group = found[tuple(group)]
+        if measure in of_group:
+            add(of_group[measure], zip(buckets, answers, strict=True))
+        else:
+            of_group[measure] = dict(zip(buckets, answers, strict=True))
+    return dict(found)
+
+
+def added(durations: Sequence[Durations]) -> Durations:
+    """Add up histograms by their measures."""
+    total: dict[Measure, dict[int, int]] = {measure: {} for measure in MEASURES}
+    for one in durations:
+        for measure, answers in one.items():
+            add(total[measure], answers.items())
+    return total
+
+
+def add(histogram: dict[int, int], answers: Iterable[tuple[int, int]]) -> None:
+    """Add buckets with their answers to a histogram."""
+    known = histogram.get
+    for bucket, number in answers:
+        histogram[bucket] = known(bucket, 0) + number
+
+
+def _added_up(statement: Select[Any], groups: int) -> Select[Any]:
+    """The same histograms, those of a group as one."""
+    each_row = statement.subquery("histograms")
+    names = list(each_row.c)[: groups + 1]
+    each = func.unnest(each_row.c.buckets, each_row.c.answers).table_valued("bucket", "answers")
+    each = each.render_derived(name="each")
+    counted = (
+        select(*names, each.c.bucket, cast(func.sum(each.c.answers), BigInteger).label("answers"))
+        .join_from(each_row, each, true())
+        .group_by(*names, each.c.bucket)
+        .subquery("counted")
+    )
+    names = list(counted.c)[: groups + 1]
+    return select(*names, func.array_agg(counted.c.bucket), func.array_agg(counted.c.answers)).group_by(*names)
