@@ -38,7 +38,7 @@ DECLARE
 BEGIN
     FOR v_object IN
         SELECT CASE c.relkind WHEN 'c' THEN 'TYPE ' ELSE 'TABLE ' END || c.oid::regclass FROM pg_class c
-            WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p', 'v')
+            WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p', 'v', 'c')
               AND pg_get_userbyid(c.relowner) = ANY ({former})
               AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e')
         UNION ALL

@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
+import msgspec
+
 from domain.events import RequestCompleted, RequestServedFromCache
 from infra.database import Connection
 from projections.rows import RowType
@@ -23,6 +25,9 @@ _WRITE = (
     "SELECT {names}, buckets::integer[], answers::bigint[] FROM {source} "
     "ON CONFLICT ({names}) DO UPDATE SET buckets = excluded.buckets, answers = excluded.answers"
 )
+
+
+_encode = msgspec.json.Encoder().encode
 
 
 def row_types(table: str, keys: Mapping[str, str]) -> tuple[RowType, RowType]:
@@ -44,7 +49,7 @@ def durations_of(event: object) -> Iterator[tuple[Measure, int]]:
 async def add_histograms(
     connection: Connection,
     table: str,
-    group: RowType,
+    group_type: RowType,
     row_type: RowType,
     histograms: Mapping[tuple[Any, ...], Mapping[int, int]],
 ) -> None:
@@ -54,12 +59,13 @@ async def add_histograms(
     """
     if not histograms:
         return
-    names = group.names
+    names = group_type.names
     groups = sorted(histograms)
-    rows = await connection.fetch(_STORED.format(source=group.source, names=names, table=table), groups)
-    merged = [Counter(histograms[group]) for group in groups]
-    for row in rows:
-        merged[row["number"] - 1].update(dict(zip(row["buckets"], row["answers"], strict=True)))
+    rows = await connection.fetch(_STORED.format(source=group_type.source, names=names, table=table), groups)
+    stored = {row["number"]: dict(zip(row["buckets"], row["answers"], strict=True)) for row in rows}
+    merged = [Counter(stored.get(number)) for number in range(1, len(groups) + 1)]
+    for group, answers in zip(groups, merged, strict=True):
+        answers.update(histograms[group])
     counted = (zip(*sorted(answers.items()), strict=True) for answers in merged)
     written = [(*group, *map(_array, both)) for group, both in zip(groups, counted, strict=True)]
     await connection.execute(_WRITE.format(source=row_type.source, names=names, table=table), written)
@@ -67,4 +73,4 @@ async def add_histograms(
 
 def _array(numbers: Sequence[int]) -> str:
     """Write an array as PostgreSQL reads it."""
-    return f"{{{','.join(map(str, numbers))}}}"
+    return f"{{{_encode(numbers)[1:-1].decode()}}}"

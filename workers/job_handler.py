@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from domain.dialects.codec import UNSHARED_FINISHES, ProviderResponse
 from domain.errors import ClientDisconnected, ProviderCredentials, ProviderError, ProviderLost, ProviderRateLimited
 from domain.failover import MAX_ATTEMPTS_IN_ALL, CallLimits, NextAttempt, call_limits, next_attempt
-from domain.money import ZERO, NanoUsd
+from domain.money import ZERO
 from domain.request_decider import tries_at
 from infra.admission import Claims
 from infra.cancellations import Cancellation, CancellationListener, client_disconnected, nobody_waits
@@ -32,7 +32,7 @@ from infra.reply_sender import ReplySender
 from workers.attempt_recorder import AttemptOvertaken, AttemptRecorder, AttemptResult, RecordedBody
 from workers.calls import PreparedCall, ProviderCalls
 from workers.delivery import AttemptsInHand, Delivery
-from workers.estimated_usage import with_usage
+from workers.estimated_usage import assumed_cost, with_usage
 from workers.job_context import JobContext
 from workers.large_answers import LargeAnswers
 from workers.lost_attempts import LostAttempts
@@ -256,7 +256,7 @@ class JobHandler:
             try:
                 response = await (ctx.cancellation.or_cancelled(call) if job.cancel_on_disconnect else call)
             except ClientDisconnected as error:
-                assumed = await self._assumed(ctx, time.monotonic() - began_s)
+                assumed = assumed_cost(ctx.job, ctx.claim.hold_nano_usd, time.monotonic() - began_s)
                 await self._recorder.record_abandoned(ctx, error, assumed_nano_usd=assumed)
                 return
             ctx.attempt_watch.came(response.body)
@@ -308,7 +308,7 @@ class JobHandler:
 
         """
         claim, step = ctx.claim, self._step(ctx, error, tries, is_open=is_open)
-        assumed = ZERO if error.outcome_known else await self._assumed(ctx, elapsed_s)
+        assumed = ZERO if error.outcome_known else assumed_cost(ctx.job, claim.hold_nano_usd, elapsed_s)
         history = await self._recorder.record_failure(
             ctx,
             error,
@@ -343,10 +343,6 @@ class JobHandler:
         following_ctx = _following(ctx, following)
         await self._check_claim(following_ctx, asked_s)
         return following_ctx
-
-    async def _assumed(self, ctx: JobContext, elapsed_s: float) -> NanoUsd:
-        """The cost to assume of this attempt, whose answer will not come after so long."""
-        return await self._lost_attempts.assumed_unanswered(ctx.job, ctx.claim, ctx.prepared.request_bytes, elapsed_s)
 
     def _step(self, ctx: JobContext, error: ProviderError, tries: int, *, is_open: bool) -> NextAttempt | None:
         """Decide what follows a failed attempt."""

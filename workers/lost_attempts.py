@@ -1,4 +1,4 @@
-"""What is assumed of an attempt whose worker died, or whose answer has not come: no more than what is known allows.
+"""What is assumed of an attempt whose worker died or stands still: no more than what is known allows.
 
 What is known: what had come of it, if its worker reported that (`workers/progress.py`), and what the provider has
 counted for the same key and model lately (`domain/habits.py`). What had come counts at least, however short answers
@@ -14,18 +14,17 @@ from cachetools import LRUCache
 from msgspec import Struct
 from msgspec.structs import replace
 
-from domain.errors import Unavailable
 from domain.events import RequestCompleted, request_stream
 from domain.extras import NO_EXTRAS, with_asked
 from domain.habits import LATEST, LOOKED_THROUGH, usual_most
 from domain.money import NanoUsd
 from domain.pricing import charge
 from domain.tokens import TokenUsage
-from infra.admission import Claim, ClaimedAttempt, SeenStream
+from infra.admission import ClaimedAttempt, SeenStream
 from infra.database import Pool, database_errors
 from infra.event_log import EventLog
 from infra.jobs import Job
-from workers.estimated_usage import UNDER_WAY_TOKENS, assumed_cost
+from workers.estimated_usage import UNDER_WAY_TOKENS
 from workers.progress import is_reported
 
 REMEMBERED = 1_024
@@ -67,18 +66,6 @@ class LostAttempts:
 
         """
         return assumed_of(job, lost, await self._habit(job), request_bytes, is_gone=is_gone)
-
-    async def assumed_unanswered(self, job: Job, claim: Claim, request_bytes: int, elapsed_s: float) -> NanoUsd:
-        """The cost to assume of an attempt that this worker has given up after so long, and of which nothing came.
-
-        As of one whose worker is gone; if the database is away, what the time alone allows.
-        """
-        most = assumed_cost(job, claim.hold_nano_usd, elapsed_s)
-        try:
-            habit = await self._habit(job)
-        except Unavailable:
-            return most
-        return assumed_unanswered(job, claim, habit, request_bytes, most)
 
     async def _habit(self, job: Job) -> Habit | None:
         identity = job.identity
@@ -131,22 +118,6 @@ def assumed_of(job: Job, lost: ClaimedAttempt, habit: Habit | None, request_byte
             lost.hold_nano_usd, lost.assumed_nano_usd if lost.assumed_nano_usd is not None else lost.hold_nano_usd
         )
     return most if known is None else min(most, known)
-
-
-def assumed_unanswered(job: Job, claim: Claim, habit: Habit | None, request_bytes: int, most: NanoUsd) -> NanoUsd:
-    """The cost to assume of an attempt that was given up before anything came: at most `most`."""
-    lost = ClaimedAttempt(
-        attempt=claim.attempt,
-        hold_nano_usd=claim.hold_nano_usd,
-        budget_day=claim.budget_day,
-        delivery=None,
-        worker=None,
-        provider=job.identity.provider,
-        upstream_model=job.identity.upstream_model,
-        assumed_nano_usd=most,
-        seen=SeenStream() if job.stream is not None else None,
-    )
-    return min(most, assumed_of(job, lost, habit, request_bytes, is_gone=True))
 
 
 def usual_cost(job: Job, habit: Habit | None, seen: SeenStream | None, request_bytes: int) -> NanoUsd | None:

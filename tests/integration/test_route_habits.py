@@ -10,7 +10,7 @@ from domain.job_result import JobFailure
 from domain.money import NanoUsd
 from domain.pricing import ClassPrices, Price
 from domain.tokens import TokenUsage
-from infra.admission import Attempt, Claim, ClaimedAttempt
+from infra.admission import Attempt, ClaimedAttempt
 from projections.sweeper import GRACE_S, sweep
 from tests.support.jobs import make_identity, make_job
 from tests.support.ledger import RealLedger, ask, attempt, completed, cost
@@ -111,13 +111,3 @@ async def test_nobody_is_compared_with_another_project(ledger: RealLedger) -> No
     made = await of_new_key(ledger, await routed(ledger, PRICE), same_project=False)
     assert await found(ledger, made) == HOLD
     assert await swept(ledger, made) == HOLD
-
-
-async def test_an_answer_that_a_living_worker_waited_for_in_vain_is_assumed_by_the_same_habit(
-    ledger: RealLedger,
-) -> None:
-    made = await routed(ledger, PRICE)
-    job = make_job(identity=made.identity, price=PRICE, input_bound=100, output_bound=HOLD)
-    claim = Claim(attempt=1, hold_nano_usd=NanoUsd(HOLD), budget_day=NOW.date())
-    attempts = LostAttempts(ledger.pool, ledger.log)
-    assert await attempts.assumed_unanswered(job, claim, 40, 600.0) == 10 + WRITTEN == await found(ledger, made)

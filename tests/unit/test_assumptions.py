@@ -19,7 +19,7 @@ from infra.jobs import Job, StreamFormat
 from tests.support.jobs import make_job
 from tests.support.ledger import attempt, completed
 from workers.estimated_usage import UNDER_WAY_TOKENS
-from workers.lost_attempts import Habit, assumed_of, assumed_unanswered, habit_of, usual_cost
+from workers.lost_attempts import Habit, assumed_of, habit_of, usual_cost
 from workers.progress import StreamedAttempt, is_reported
 
 PRICE = Price(provider="echo", model="echo", source="tests", prices=ClassPrices(input=10**6, output=10**6))
@@ -191,17 +191,3 @@ def test_of_a_worker_that_stands_still_the_whole_answer_is_assumed_and_never_les
 def test_without_streams_to_compare_with_a_byte_of_a_stream_counts_as_a_token() -> None:
     unknown = replace(HABIT, output_density=None)
     assert assumed_of(job(), lost(400, received_bytes=5, covered_bytes=260), unknown, 200, is_gone=True) == 400
-
-
-def test_of_an_answer_that_did_not_come_in_time_so_much_is_assumed_as_if_its_worker_had_died() -> None:
-    whole = job(stream=None)
-    assert assumed_unanswered(whole, CLAIM, HABIT, 200, HOLD) == 50 + 50
-    assert assumed_unanswered(whole, CLAIM, HABIT, 200, HOLD) == assumed_of(whole, lost(), HABIT, 200, is_gone=True)
-    assert assumed_unanswered(whole, CLAIM, None, 200, HOLD) == HOLD, "nothing is known of its key's answers"
-
-
-def test_of_a_stream_that_did_not_begin_in_time_the_prompt_is_assumed_and_what_was_under_way() -> None:
-    assert assumed_unanswered(job(), CLAIM, HABIT, 200, NanoUsd(900)) == 50 + UNDER_WAY_TOKENS
-    assert assumed_unanswered(job(), CLAIM, HABIT, 200, NanoUsd(60)) == 60, "in so short a time no more was written"
-    thinking = job(may_think_unseen=True)
-    assert assumed_unanswered(thinking, CLAIM, HABIT, 200, NanoUsd(900)) == 50 + 50, "it may have been thinking"
