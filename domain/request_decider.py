@@ -20,7 +20,7 @@ from domain.events import (
     RequestFailed,
     subject_of,
 )
-from domain.money import NanoUsd
+from domain.money import ZERO, NanoUsd
 from domain.tokens import TokenUsage
 
 History = Sequence[Event]
@@ -136,7 +136,9 @@ def decide_reconciled(
 
     `usage`: what its provider counted, if that was asked. `source`: see `CostReconciled`.
     """
-    others = [event for event in history if event != attempt] if isinstance(attempt, CostIncurred) else history
+    others, replaced = history, ZERO
+    if isinstance(attempt, CostIncurred):
+        others, replaced = [event for event in history if event != attempt], attempt.replaces_assumed_nano_usd
     assumed = _unsettled_nano_usd(others, attempt.attempt)
     if assumed is None:
         return ()
@@ -146,7 +148,7 @@ def decide_reconciled(
             attempt=attempt.attempt,
             upstream_model=attempt.upstream_model,
             cost_nano_usd=cost_nano_usd,
-            replaces_assumed_nano_usd=assumed,
+            replaces_assumed_nano_usd=NanoUsd(assumed - replaced),
             budget_day=attempt.budget_day,
             usage=usage,
             source=source,

@@ -28,7 +28,7 @@ from domain.errors import (
     TimeLimit,
     Unavailable,
 )
-from domain.events import INSTALLATION
+from domain.events import INSTALLATION, KeptResponse
 from domain.failover import CallLimits
 from domain.request_identity import RequestIdentity
 from domain.reserve import with_reserve
@@ -202,8 +202,8 @@ class ProviderCalls:
                 body = await provider.send(milder, call)
             return await read_response(prepared.translation, body, call.identity)
 
-    async def kept_response(self, job: Job, response_id: str, credential: str | None) -> ProviderResponse | None:
-        """Ask a job's provider for a response that it keeps, under the credential of that name, that made it.
+    async def kept_response(self, job: Job, kept: KeptResponse) -> ProviderResponse | None:
+        """Ask a job's provider for a response that it keeps, under the credential that made it.
 
         Its id was reported only because the provider keeps it (`Codec.keeps_response`): the request is not read again.
         None: the credential is gone, or the id is none that can be asked for.
@@ -215,10 +215,10 @@ class ProviderCalls:
         """
         translation = self._translation(job)
         codec = translation.provider
-        made_with = next((one for one in await self._credentials(job) if one.name == credential), None)
-        if codec is None or made_with is None or not _ID.fullmatch(response_id):
+        made_with = await self._made_with(job, kept)
+        if codec is None or made_with is None or not _ID.fullmatch(kept.response_id):
             return None
-        call = _call_of(job, translation, made_with, codec.kept_path(response_id))
+        call = _call_of(job, translation, made_with, codec.kept_path(kept.response_id))
         if self._circuits is not None and not self._circuits.share(circuit_of(call)):
             raise ProviderUnavailable(f"{job.identity.provider} is not asked now", provider=job.identity.provider)
         body = await self._providers[job.kind].send(b"", replace(call, method="GET", timeout_s=ASK_TIMEOUT_S))
@@ -266,6 +266,21 @@ class ProviderCalls:
             stack.push_async_callback(batches.aclose)
             yield batches
 
+    async def _made_with(self, job: Job, kept: KeptResponse) -> Credential | None:
+        """The credential that a response was made with, whichever hide it since; None: it is gone, or elsewhere."""
+        identity = job.identity
+        owner = identity.project_id if kept.is_own else INSTALLATION
+        accesses = [
+            access
+            for access in await self._keys.accesses(owner, identity.provider)
+            if (access.kind or identity.provider, access.base_url) == (job.kind, job.base_url)
+            and (access.is_own or not kept.is_own)
+        ]
+        made_with = next((access for access in accesses if access.name == kept.stored_as), None)
+        if made_with is None:
+            return None
+        return replace(self._credential(made_with, identity.provider, accesses), is_own=kept.is_own)
+
     async def _credentials(self, job: Job) -> tuple[Credential, ...]:
         """The provider's credentials in the order in which the job's calls try them: each next one is drawn by its
         weight, those whose circuits are open last. If the job's target names one, that alone.
@@ -305,6 +320,7 @@ class ProviderCalls:
             is_callers=access.base_url is not None,
             is_own=access.is_own,
             name=access.name if len(accesses) > 1 else None,
+            stored_as=access.name,
             other_keys=tuple(sorted(other.key for other in accesses if other is not access)),
         )
 

@@ -5,6 +5,7 @@ Only of requests that are passed on: what the gateway itself writes asks no prov
 
 from msgspec.structs import replace
 
+from domain.credentials import DEFAULT_CREDENTIAL
 from domain.dialects.passthrough.fields import METERED_LATER_FIELD
 from domain.events import AttemptLost, CostIncurred, KeptResponse, subject_of
 from domain.money import ZERO
@@ -28,6 +29,8 @@ def kept_response(job: Job, prepared: PreparedCall) -> KeptResponse | None:
         kind=job.kind,
         base_url=job.base_url,
         credential=credential.name if credential is not None else None,
+        stored_as=credential.stored_as if credential is not None else DEFAULT_CREDENTIAL,
+        is_own=credential is not None and credential.is_own,
         needs_own_credential=job.needs_own_credential,
         price=job.price,
         asked_terms=job.asked_terms,

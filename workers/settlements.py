@@ -79,6 +79,9 @@ class Settlements:
             except Unavailable as error:
                 log.warning("settlements_not_read", message=error.message)
                 is_more = False
+            except Exception:
+                log.exception("settlements_not_read")  # requests are answered all the same
+                is_more = False
             if not is_more:
                 await asyncio.sleep(LOOK_INTERVAL_S)
 
@@ -97,7 +100,13 @@ class Settlements:
         return len(rows)
 
     async def _settle(self, request_id: str, attempt: int, project_id: str) -> None:
-        history = [stored.event for stored in await self._log.read_stream(request_stream(request_id))]
+        try:
+            history = [stored.event for stored in await self._log.read_stream(request_stream(request_id))]
+        except Unavailable:
+            raise
+        except Exception:
+            log.exception("attempt_not_settled", request_id=request_id, attempt=attempt)
+            return  # its events cannot be read: the others are asked for
         asked = _asked(history, attempt, project_id)
         if asked is not None and await self._is_over(asked):
             async with database_errors():
@@ -108,7 +117,7 @@ class Settlements:
         ended, kept = asked.ended, asked.kept
         try:
             job = job_of(asked.project_id, ended, kept)
-            response = await self._calls.kept_response(job, kept.response_id, kept.credential)
+            response = await self._calls.kept_response(job, kept)
             if response is None:
                 return True
             return await self._record(asked, response)

@@ -43,8 +43,8 @@ class KeptResponses:
         self._answers = list(answers)
         self.asked: list[tuple[str, str | None]] = []
 
-    async def kept_response(self, _job: Job, response_id: str, credential: str | None) -> ProviderResponse | None:
-        self.asked.append((response_id, credential))
+    async def kept_response(self, _job: Job, kept: KeptResponse) -> ProviderResponse | None:
+        self.asked.append((kept.response_id, kept.credential))
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         if isinstance(answer, GatewayError):
             raise answer
@@ -252,6 +252,19 @@ async def test_the_table_of_what_is_asked_for_is_what_the_log_says(ledger: RealL
     again = await ledger.pool.fetch("SELECT request_id, attempt, project_id FROM settlements ORDER BY request_id")
     assert live == again
     assert [row["request_id"] for row in again] == [open_.made.identity.request_id]
+
+
+async def test_an_attempt_whose_events_cannot_be_read_stops_no_worker(ledger: RealLedger) -> None:
+    await lose(ledger, kept())
+
+    class Unreadable:
+        async def read_stream(self, _stream: str) -> None:
+            raise KeyError("an event of another release")
+
+    unreadable, nobody = Unreadable(), KeptResponses([None])
+    await make_due(ledger)
+    asking = Settlements(pool=ledger.pool, calls=nobody, event_log=unreadable, now=lambda: datetime.now(UTC))  # type: ignore[arg-type]
+    assert (await asking.settle(), nobody.asked) == (1, [])
 
 
 async def test_a_worker_that_stops_waits_for_no_provider(ledger: RealLedger) -> None:

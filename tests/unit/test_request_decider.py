@@ -7,7 +7,15 @@ from msgspec.structs import replace
 
 from domain.events import AttemptFailed, AttemptLost, CostIncurred, Event, RequestCompleted, RequestFailed
 from domain.money import NanoUsd
-from domain.request_decider import decide_completed, decide_failed, decide_partial, ending, is_resolved, last_attempt
+from domain.request_decider import (
+    decide_completed,
+    decide_failed,
+    decide_partial,
+    decide_reconciled,
+    ending,
+    is_resolved,
+    last_attempt,
+)
 from domain.tokens import TokenUsage
 
 SUBJECT: dict[str, Any] = {
@@ -108,3 +116,9 @@ def test_attempts_are_counted_from_ended_ones() -> None:
     assert (last_attempt([]), last_attempt([failed_attempt(1), lost(2)])) == (0, 2)
     assert is_resolved([failed_attempt(1)], 1)
     assert not is_resolved([failed_attempt(1)], 2)
+
+
+def test_a_late_answer_without_a_cost_takes_the_assumption_away_once() -> None:
+    under_way = replace(cost(replaces=10), cost_nano_usd=None)
+    (settled,) = decide_reconciled([lost(), under_way], under_way, NanoUsd(7), source="provider")
+    assert (settled.cost_nano_usd, settled.replaces_assumed_nano_usd) == (7, 0)

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from domain.credentials import DEFAULT_CREDENTIAL
 from domain.dialects.sse import SseEvent
 from domain.errors import TimeLimit
 from domain.request_identity import RequestIdentity
@@ -22,6 +23,8 @@ class Credential(Struct, frozen=True):
     """The key is the project's, not the installation's."""
     name: str | None = None
     """Which of the provider's credentials it is; None: there is no other."""
+    stored_as: str = DEFAULT_CREDENTIAL
+    """Its name, also if there is no other."""
     other_keys: tuple[str, ...] = ()
     """The keys of the others: the provider's answers are searched for them too."""
 
