@@ -283,12 +283,15 @@ class HeldConnection:
         A statement that fails is only logged: the next one connects, or fails, by itself.
         """
         try:
-            await self.fetch("BEGIN")
+            await self.fetch("SELECT 1")
+            assert self._connection is not None, "it was just used"
+            rehearsal = self._connection.transaction()
+            await rehearsal.start()
             try:
-                await self.fetch(query, *arguments)
+                await self._connection.fetch(query, *arguments)
             finally:
-                await self.fetch("ROLLBACK")
-        except (Unavailable, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                await rehearsal.rollback()
+        except (Unavailable, *_LOST, asyncpg.PostgresError) as error:
             log.warning("not_rehearsed", reason=type(error).__name__)
 
     async def close(self) -> None:
