@@ -32,6 +32,13 @@ async def test_what_other_code_migrated_is_migrated(owner_url: str, other: str) 
     assert not await is_migrated(owner_url, ROLES, None)
 
 
+async def test_grants_that_a_copy_has_lost_are_made_by_a_migration(owner_url: str) -> None:
+    connection = await asyncpg.connect(owner_url)
+    await connection.execute(f"REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA public FROM {ROLES['worker']}")
+    await connection.close()
+    assert not await is_migrated(owner_url, ROLES, None)
+
+
 async def test_new_database_is_migrated(owner_url: str) -> None:
     connection = await asyncpg.connect(owner_url)
     await connection.execute("DROP TABLE alembic_version")
