@@ -1,3 +1,16 @@
+-- What answered a route comes from the log. The text is looked at first: few events have the name, and JSON is slow. The log
+-- is long: all of it that is there is read before anything waits for this migration, the rest once the projector stands still.
+CREATE TEMPORARY TABLE read_to ON COMMIT DROP AS SELECT position FROM projection_checkpoints WHERE projection = 'requests';
+CREATE FUNCTION pg_temp.served(p_after bigint, p_to bigint)
+RETURNS TABLE (request_id text, model text, project_id text, "position" bigint) LANGUAGE sql AS $$
+    SELECT data ->> 'request_id', data ->> 'model', e.project_id, e.position
+    FROM events e
+    WHERE e.type IN ('RequestCompleted', 'RequestServedFromCache', 'RequestFailed', 'RequestRejected')
+      AND e.data::text LIKE '%"asked_as":%' AND e.data ->> 'asked_as' IS NOT NULL
+      AND e.position > p_after AND e.position <= p_to
+$$;
+CREATE TEMPORARY TABLE served ON COMMIT DROP AS SELECT s.* FROM read_to, pg_temp.served(0, read_to.position) AS s;
+
 -- The projector stands still from here to the end: it moves its checkpoints before it folds.
 SELECT position FROM projection_checkpoints FOR SHARE;
 
@@ -27,15 +40,13 @@ UPDATE requests r SET is_late = true
     WHERE hours.hour = date_trunc('hour', r.at, 'UTC') AND r.request_id < hours.lowest_id
       AND r.request_id < pg_temp.first_request_id(r.at - interval '1 hour') COLLATE "C";
 
--- What answered a route comes from the log. The text is looked at first: few events have the name, and JSON is slow.
+INSERT INTO served
+    SELECT s.* FROM read_to, projection_checkpoints c, pg_temp.served(read_to.position, c.position) AS s
+    WHERE c.projection = 'requests';
 UPDATE requests r SET served_model = ended.model
     FROM (
-        SELECT DISTINCT ON (data ->> 'request_id') data ->> 'request_id' AS request_id, data ->> 'model' AS model
-        FROM events e
-        WHERE type IN ('RequestCompleted', 'RequestServedFromCache', 'RequestFailed', 'RequestRejected')
-          AND data::text LIKE '%"asked_as":%' AND data ->> 'asked_as' IS NOT NULL
-          AND NOT EXISTS (SELECT 1 FROM quarantined_projects q WHERE q.project_id = e.project_id AND q.position <= e.position)
-          AND position <= (SELECT position FROM projection_checkpoints WHERE projection = 'requests')
-        ORDER BY data ->> 'request_id', position DESC
+        SELECT DISTINCT ON (s.request_id) s.request_id, s.model FROM served s
+        WHERE NOT EXISTS (SELECT 1 FROM quarantined_projects q WHERE q.project_id = s.project_id AND q.position <= s.position)
+        ORDER BY s.request_id, s.position DESC
     ) AS ended
     WHERE r.request_id = ended.request_id;
