@@ -35,6 +35,8 @@ _GRANTS = """
 """The statements that give a table the owner and the grants of another."""
 
 
+_OPTIONS = "SELECT array_to_string(reloptions, ', ') FROM pg_class WHERE oid = $1::text::regclass"
+"""How full a table's pages are, and when it is vacuumed: LIKE leaves that out."""
 _INDEXES = """
     SELECT pg_get_indexdef(i.indexrelid) AS definition, i.indexrelid::regclass::text AS name
     FROM pg_index i WHERE i.indrelid = $1::text::regclass AND NOT i.indisunique
@@ -92,6 +94,8 @@ async def _make_shadow(pool: Pool, table: str) -> list[str]:
     shadow = f"{table}{SHADOW}"
     await pool.execute(f"DROP TABLE IF EXISTS {shadow}")
     await pool.execute(f"CREATE TABLE {shadow} (LIKE {table} INCLUDING ALL)")
+    if options := await pool.fetchval(_OPTIONS, table):
+        await pool.execute(f"ALTER TABLE {shadow} SET ({options})")
     indexes = await pool.fetch(_INDEXES, shadow)
     for index in indexes:
         await pool.execute(f"DROP INDEX {index['name']}")

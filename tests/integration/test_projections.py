@@ -61,6 +61,14 @@ async def test_a_fold_in_small_batches_equals_a_rebuild_in_large_ones(ledger: Re
         assert await rows_of(ledger, projection) == live, projection.name
 
 
+async def test_a_rebuilt_table_leaves_as_much_room_as_before(ledger: RealLedger) -> None:
+    options = "SELECT reloptions FROM pg_class WHERE relname = 'usage_rollups'"
+    before = await ledger.pool.fetchval(options)
+    await rebuild(ledger.owner, ledger.log, EVERY["rollups"])
+    assert await ledger.pool.fetchval(options) == before
+    assert "fillfactor=50" in before
+
+
 async def test_a_rebuilt_table_has_its_indexes(ledger: RealLedger) -> None:
     async def indexes() -> list[str]:
         rows = await ledger.pool.fetch("SELECT indexdef FROM pg_indexes WHERE tablename = 'requests'")
