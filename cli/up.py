@@ -177,7 +177,10 @@ async def _run(
     stop_on_signals(stop)
     if not await is_migrated(settings.owner_url, settings.database_roles, settings.role):
         with step("migrating the database"):
-            await migrate_apart(_argv("migrate"), _environment_of_migration(settings))
+            is_migrated_now = await migrate_apart(_argv("migrate"), _environment_of_migration(settings), stop)
+        if not is_migrated_now:
+            output.say("up", "stopped")
+            return
     first_key = await create_first_project(settings)
     address = f"http://{displayed_host(settings.host)}:{settings.port}"
     write_running(
