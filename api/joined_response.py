@@ -31,11 +31,15 @@ class JoinedResponse:
         self._head: HTTPResponseStartEvent | None = None
 
     async def send(self, message: Any) -> None:
-        """Send what an application sends. See https://asgi.readthedocs.io/en/latest/specs/www.html."""
+        """Send what an application sends. See https://asgi.readthedocs.io/en/latest/specs/www.html.
+
+        A second head takes the place of one that is held: the application has failed in between, and the answer is 500.
+        """
         head, self._head = self._head, None
         usual = RequestResponseCycle.send
-        if head is None:
-            if message["type"] == "http.response.start" and not self._cycle.response_started and _has_length(message):
+        is_head = message["type"] == "http.response.start"
+        if head is None or is_head:
+            if is_head and not self._cycle.response_started and _has_length(message):
                 self._head = message
             else:
                 await usual(self._cycle, message)

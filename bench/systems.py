@@ -159,11 +159,16 @@ class System(ABC):
         return [self.root, *self.root.children(recursive=True)]
 
     def spawn(self) -> None:
-        """Start it, and do not wait."""
+        """Start it, and do not wait. Its processes are a group, which is found when the first of them has died."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "output.txt").open("ab") as output:
             self._running = subprocess.Popen(
-                self.command(), cwd=ROOT, env=environment(self.variables()), stdout=output, stderr=output
+                self.command(),
+                cwd=ROOT,
+                env=environment(self.variables()),
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
             )
 
     def wait_ready(self) -> None:
@@ -209,6 +214,8 @@ class System(ABC):
         self._running.wait(STOP_LIMIT_S)
         _, left = psutil.wait_procs(processes, timeout=STOP_LIMIT_S)
         kill(left)
+        with suppress(ProcessLookupError):  # nobody is left
+            os.killpg(self._running.pid, signal.SIGKILL)
         self._running = None
 
     def last_output(self) -> str:

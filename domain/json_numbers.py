@@ -1,6 +1,7 @@
 """JSON of our own answers: decimals are numbers in full digits, never `2.2E-7`.
 
 Clients read both alike, people and `grep` do not, and a table of costs in two notations cannot be compared by eye.
+JSON of others, which is a `msgspec.Raw` in a value, is not for `encode`: it would be rewritten.
 """
 
 import re
@@ -9,15 +10,25 @@ from typing import Any
 
 import msgspec
 
-_encode = msgspec.json.Encoder(decimal_format="number").encode
+encode_with_raw = msgspec.json.Encoder(decimal_format="number").encode
+"""A value as JSON, of which parts are the JSON of others: these keep their bytes. Decimals are as Python writes them;
+one that is to be in full digits is given as a `json_number`.
+"""
 _EXPONENT = re.compile(rb"[0-9][Ee][+-][0-9]")
-_NUMBER = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|(-?[0-9]+(?:\.[0-9]+)?[Ee][+-][0-9]+)', re.DOTALL)
-"""A text, which stays as it is, or a number with an exponent: msgspec writes `E` in decimals and `e` in floats."""
+_NUMBER = re.compile(
+    rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|(?<![0-9.Ee+-])(-?[0-9]++(?:\.[0-9]++)?[Ee][+-]0?(?:[12]?[0-9]|30)(?![0-9]))',
+    re.DOTALL,
+)
+"""A text, which stays as it is, or a number with an exponent: msgspec writes `E` in decimals and `e` in floats.
+
+A number is looked at from its first character only, so that the time grows as the text does and not as its square. One
+with an exponent beyond 30 keeps it: it is nobody's cost, and would be a page of zeros.
+"""
 
 
 def encode(value: Any) -> bytes:
-    """A value as JSON. Decimals are numbers."""
-    text = _encode(value)
+    """A value without any `msgspec.Raw` of others as JSON. Decimals are numbers."""
+    text = encode_with_raw(value)
     if b"E-" in text or b"e-" in text or b"e+" in text or b"E+" in text:  # quickly: few texts have one
         return _NUMBER.sub(_in_full, text) if _EXPONENT.search(text) is not None else text
     return text

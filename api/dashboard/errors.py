@@ -63,8 +63,8 @@ def _unauthorized(request: HttpRequest, error: Unauthorized) -> Template | Redir
     why = {"why": reason} if reason is not None else {}
     message = END_REASONS[reason] if reason is not None else error.message
     if request.headers.get("hx-request") is not None:  # of a piece of a page: the whole page is left
-        shown = urlsplit(request.headers.get("hx-current-url", ""))
-        leads_to = f"{SIGN_IN_PATH}?{urlencode({'next': urlunsplit(('', '', shown.path, shown.query, '')), **why})}"
+        asked_with = urlencode(_next(request.headers.get("hx-current-url", "")) | why)
+        leads_to = f"{SIGN_IN_PATH}?{asked_with}" if asked_with else SIGN_IN_PATH
         return error_page(request, 401, message, headers={"hx-redirect": leads_to})
     if request.method != "GET":
         return error_page(request, 401, message)
@@ -73,6 +73,15 @@ def _unauthorized(request: HttpRequest, error: Unauthorized) -> Template | Redir
     asked = request.scope["raw_path"].decode("latin-1")
     query = request.scope["query_string"].decode("latin-1")
     return see(SIGN_IN_PATH, {"next": f"{asked}?{query}" if query else asked, **why})
+
+
+def _next(url: str) -> dict[str, str]:
+    """Where the sign-in leads to; nowhere, if the page that is shown has no address that can be read."""
+    try:
+        shown = urlsplit(url)
+    except ValueError:
+        return {}
+    return {"next": urlunsplit(("", "", shown.path, shown.query, ""))}
 
 
 def _gateway_error(request: HttpRequest, error: GatewayError) -> Template:
@@ -90,7 +99,7 @@ def _http_error(request: HttpRequest, error: HTTPException) -> Template:
             message = f"{called} is where a form is sent, no page." if is_opened else f"{called} takes no form."
         case _:
             message = http_message(request, error)
-    return error_page(request, error.status_code, message)
+    return error_page(request, error.status_code, message, headers=error.headers)
 
 
 def _unexpected(request: HttpRequest, error: Exception) -> Template:

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from api.authentication import Caller
 from api.guards import requires_admin_or_operator, requires_operator
-from api.native.envelope import NativeResponse, Success
+from api.native.envelope import NativeResponse, RawResponse, Success
 from api.native.openapi import KEY_OR_MASTER_KEY, NEEDS_MASTER_KEY
 from api.native.requests import Moment, moment_of
 from api.native.validation import declared_query
@@ -108,6 +108,7 @@ class VerificationOut(Struct, kw_only=True, rename="camel"):
     "/audit/events",
     summary="The events of the log",
     operation_id="ApiV1AuditEventsEvents",
+    response_class=RawResponse,
     guards=[requires_admin_or_operator, declared_query],
     security=KEY_OR_MASTER_KEY,
     dependencies={"wanted": Provide(EventsQuery, sync_to_thread=False)},

@@ -5,7 +5,7 @@ from typing import Any, Generic, Literal, TypeVar
 from litestar import Response
 from msgspec import UNSET, Struct, UnsetType
 
-from domain.json_numbers import encode
+from domain.json_numbers import encode, encode_with_raw
 
 Data = TypeVar("Data")
 
@@ -39,3 +39,11 @@ class NativeResponse(Response[Any]):
     def render(self, content: Any, *_: Any, **__: Any) -> bytes:
         """The body; bytes are sent as they are."""
         return content if isinstance(content, bytes) else encode(content)
+
+
+class RawResponse(NativeResponse):
+    """Writes what has JSON of others in it, which keeps its bytes."""
+
+    def render(self, content: Any, *_: Any, **__: Any) -> bytes:
+        """The body."""
+        return encode_with_raw(content)

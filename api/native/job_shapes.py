@@ -9,6 +9,7 @@ from msgspec import Meta, Struct, field
 
 from api.async_jobs.acceptance import MAX_JOBS_PER_CALL, AcceptedBatch, AcceptedJob
 from api.async_jobs.operations import OperationName
+from domain.json_numbers import json_number
 from domain.money import NanoUsd, to_usd
 from domain.names import HTTP_URL_PATTERN, Name
 from projections.jobs import BatchRow, JobRow, JobStatus
@@ -164,7 +165,11 @@ def _untold(url: str | None) -> WebhookOut | None:
 
 
 def job_out(row: JobRow, result: msgspec.Raw | None) -> JobOut:
-    """A job as the read model has it, with its result; None: it has none, or it is not asked for."""
+    """A job as the read model has it, with its result; None: it has none, or it is not asked for.
+
+    The cost is written already: the encoder that keeps the result's bytes writes decimals with exponents.
+    """
+    cost_usd = to_usd(NanoUsd(row.cost_nano_usd)) if row.cost_nano_usd is not None else None
     return JobOut(
         id=row.job_id,
         status=row.status,
@@ -179,7 +184,7 @@ def job_out(row: JobRow, result: msgspec.Raw | None) -> JobOut:
         deadline=row.deadline,
         runs=row.runs,
         request_id=row.request_id,
-        cost=to_usd(NanoUsd(row.cost_nano_usd)) if row.cost_nano_usd is not None else None,
+        cost=json_number(cost_usd),  # type: ignore[arg-type]  # what the schema says is read: a number, or null
         result=result,
         result_expires_at=row.result_expires_at,
         error=_error_out(row),

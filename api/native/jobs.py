@@ -19,7 +19,7 @@ from api.authentication import Caller
 from api.delivery import REPLAYED
 from api.guards import requires_key
 from api.idempotency import HEADER, idempotency_of
-from api.native.envelope import NativeResponse, Success
+from api.native.envelope import RawResponse, Success
 from api.native.job_shapes import (
     BatchOut,
     BatchPageOut,
@@ -38,7 +38,7 @@ from api.requests import HttpRequest, id_in_path
 from api.services import Services
 from domain.errors import InvalidRequest, NotFound, Unavailable
 from domain.events import JobsClaimed
-from domain.json_numbers import encode
+from domain.json_numbers import encode_with_raw
 from infra.event_log import Conflict
 from infra.outbound import check_url
 from projections.freshness import wait_until_folded
@@ -94,7 +94,7 @@ async def accept_jobs(
     A repeat under the same `Idempotency-Key` gets the job or the batch that there is.
     """
     if HEADER not in request.headers:
-        return NativeResponse(Success(data=await _accepted(data, request, caller, services, None)), status_code=202)
+        return RawResponse(Success(data=await _accepted(data, request, caller, services, None)), status_code=202)
     now = datetime.now(UTC)
     known_by = await idempotency_of(request, caller, await request.body(), now)
     assert known_by is not None, "the header is there"
@@ -105,11 +105,11 @@ async def accept_jobs(
         except Conflict:  # a repeat that came at once was first
             claim = await look(services.log, known_by, now)
         else:
-            return NativeResponse(Success(data=accepted), status_code=202)
+            return RawResponse(Success(data=accepted), status_code=202)
     if claim.earlier is None:
         raise Unavailable("another request with this Idempotency-Key is being accepted", retry_after_s=1)
     earlier = await _earlier(services, caller, claim.earlier)
-    return NativeResponse(Success(data=earlier), status_code=202, headers=REPLAYED)
+    return RawResponse(Success(data=earlier), status_code=202, headers=REPLAYED)
 
 
 async def _accepted(
@@ -161,7 +161,13 @@ async def list_jobs(
     return Success(data=JobPageOut(jobs=[job_out(row, None) for row in page], next=following))
 
 
-@get("/jobs/{job_id:str}", summary="One job, with its result", operation_id="ApiV1JobsJobIdOne", guards=[requires_key])
+@get(
+    "/jobs/{job_id:str}",
+    summary="One job, with its result",
+    operation_id="ApiV1JobsJobIdOne",
+    response_class=RawResponse,
+    guards=[requires_key],
+)
 async def get_job(
     job_id: FromPath[str], caller: NamedDependency[Caller], services: NamedDependency[Services]
 ) -> Success[JobOut]:
@@ -173,6 +179,7 @@ async def get_job(
     "/jobs/{job_id:str}",
     summary="Cancel a job",
     operation_id="ApiV1JobsJobIdCancel",
+    response_class=RawResponse,
     guards=[requires_key],
     status_code=200,
 )
@@ -257,7 +264,7 @@ async def get_batch_results(
             after = page[-1].job_id
             for row in page:
                 if row.ended_at is not None:
-                    yield encode(job_out(row, await _result(services, row))) + b"\n"
+                    yield encode_with_raw(job_out(row, await _result(services, row))) + b"\n"
 
     return Stream(lines(), media_type="application/jsonl")
 

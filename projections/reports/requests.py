@@ -18,6 +18,7 @@ from domain.money import NanoUsd, to_usd
 from domain.pricing import Price
 from infra.database import Pool
 from infra.ids import first_id
+from infra.snapshot import snapshot
 from infra.statements import fetch, fetch_one
 from projections.reports.tables import of_scope, requests
 from projections.requests import LATE_AFTER, Status
@@ -152,10 +153,11 @@ async def search(pool: Pool, wanted: Search, *, look_s: float = LOOK_S) -> Found
     for stretch in _stretches(wanted):
         while True:
             rest = replace(wanted, before=before, limit=wanted.limit - len(found))
-            found += [_view(row) for row in await fetch(pool, statement_of(rest, stretch))]
-            if len(found) == wanted.limit:
-                return Found(requests=found, next=found[-1].request_id)
-            reached = await _reached(pool, rest, stretch)
+            async with snapshot(pool) as at_once:  # a request that comes between the two would move what is reached
+                found += [_view(row) for row in await fetch(at_once, statement_of(rest, stretch))]
+                if len(found) == wanted.limit:
+                    return Found(requests=found, next=found[-1].request_id)
+                reached = await _reached(at_once, rest, stretch)
             if reached is None:
                 break
             before = reached
@@ -242,25 +244,27 @@ def _found_by_index(wanted: Search, stretch: Stretch) -> list[ColumnElement[bool
     conditions += [holds(_c.request_id, bound) for holds, bound in bounds if bound is not None]
     if stretch.of_late:
         conditions.append(_c.is_late)
-    if wanted.status in _FAILURES:
+    if _has_failures(wanted.scope) and wanted.status in _FAILURES:
         conditions.append(_c.status == literal_column(f"'{wanted.status}'"))  # a constant, for the index of these
-    conditions += [
-        column == value
-        for column, value in ((_c.session, wanted.session), (_c.error_code, wanted.error_code))
-        if value is not None
-    ]
+    if _has_failures(wanted.scope) and wanted.error_code is not None:
+        conditions.append(_c.error_code == wanted.error_code)
+    if _has_sessions(wanted.scope) and wanted.session is not None:
+        conditions.append(_c.session == wanted.session)
     return conditions
 
 
 def _others(c: ReadOnlyColumnCollection[str, Any], wanted: Search) -> list[ColumnElement[bool]]:
     """Return the conditions for which each request has to be looked at."""
     served = func.coalesce(c.served_model, c.model)
+    by_failures, by_session = _has_failures(wanted.scope), _has_sessions(wanted.scope)
     filters: tuple[tuple[ColumnElement[Any], Callable[[Any, Any], Any], Any], ...] = (
         (c.model, eq, wanted.model),
         (served, eq, wanted.served),
         (c.provider, eq, wanted.provider),
         (c.operation, eq, wanted.operation),
-        (c.status, eq, wanted.status if wanted.status not in _FAILURES else None),
+        (c.status, eq, wanted.status if not by_failures or wanted.status not in _FAILURES else None),
+        (c.session, eq, wanted.session if not by_session else None),
+        (c.error_code, eq, wanted.error_code if not by_failures else None),
         (c.at, ge, wanted.since),
         (c.at, lt, wanted.until),
         (c.cost_nano_usd, ge, wanted.min_cost_nano_usd),
@@ -273,6 +277,16 @@ def _others(c: ReadOnlyColumnCollection[str, Any], wanted: Search) -> list[Colum
         name, value = wanted.metadata
         conditions.append(c.metadata[name].astext == value)
     return conditions
+
+
+def _has_failures(scope: Scope) -> bool:
+    """Whether an index has the failures of a scope in the order of ids: of everybody together."""
+    return scope.project_id is None and scope.key_id is None
+
+
+def _has_sessions(scope: Scope) -> bool:
+    """Whether an index has the sessions of a scope in the order of ids: of one project."""
+    return scope.project_id is not None
 
 
 def _id_at(at: datetime | None, later: timedelta) -> str | None:

@@ -3,6 +3,8 @@
 import itertools
 import re
 from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -380,20 +382,24 @@ async def requested(ledger: RealLedger, days: int, a_day: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "most_skipped"),
+    ("found", "most_skipped", "not_by_project"),
     [
-        ({"until": FIRST_DAY + timedelta(days=2)}, 50),
-        ({"since": FIRST_DAY + timedelta(days=3), "until": FIRST_DAY + timedelta(days=4), "model": "none"}, 5 * 50),
-        ({"status": "failed"}, 0),
-        ({"error_code": "X"}, 0),
-        ({"after": first_id("req", FIRST_DAY + timedelta(days=60)), "model": "none"}, 0),
+        ({"until": FIRST_DAY + timedelta(days=2)}, 50, 0),
+        ({"since": FIRST_DAY + timedelta(days=3), "until": FIRST_DAY + timedelta(days=4), "model": "none"}, 5 * 50, 0),
+        ({"status": "failed"}, 0, LOOKED_AT_ONCE),
+        ({"error_code": "X"}, 0, LOOKED_AT_ONCE),
+        ({"after": first_id("req", FIRST_DAY + timedelta(days=60)), "model": "none"}, 0, 0),
     ],
 )
 async def test_a_search_reads_few_requests_beside_those_it_finds(
-    ledger: RealLedger, found: dict[str, Any], most_skipped: int
+    ledger: RealLedger, found: dict[str, Any], most_skipped: int, not_by_project: int
 ) -> None:
     await requested(ledger, days=60, a_day=50)
-    for scope in (EVERYBODY, Scope(project_id="prj_1"), Scope(project_id="prj_1", key_id="key_1")):
+    for scope, more_skipped in (
+        (EVERYBODY, 0),
+        (Scope(project_id="prj_1"), not_by_project),
+        (Scope(project_id="prj_1", key_id="key_1"), not_by_project),
+    ):
         seen = await found_by(ledger, Search(scope=scope, limit=10_000))
         wanted = Search(scope=scope, limit=50, **found)
         expected = [
@@ -409,7 +415,23 @@ async def test_a_search_reads_few_requests_beside_those_it_finds(
         text, arguments = compiled(statement_of(wanted))
         plan = "\n".join(row[0] for row in await ledger.owner.fetch(f"EXPLAIN (ANALYZE, COSTS OFF) {text}", *arguments))
         skipped = sum(int(number) for number in re.findall(r"Removed by Filter: (\d+)", plan))
-        assert skipped <= most_skipped, plan  # of 3,000
+        assert skipped <= most_skipped + more_skipped, plan  # of 3,000
+
+
+async def many(ledger: RealLedger, count: int, *, after: int = 0, metadata: str | None = None, every: int = 1) -> None:
+    """Requests whose ids end with the numbers behind `after`; one in `every` has the metadata."""
+    await ledger.owner.execute(
+        "INSERT INTO requests (request_id, project_id, key_id, at, operation, model, provider, status, attempts, "
+        "prompt_tokens, completion_tokens, cached_prompt_tokens, assumed_nano_usd, saved_nano_usd, metadata) "
+        "SELECT $1 || lpad(n::text, 16, '0'), 'prj_1', 'key_1', $2, 'chat', 'm', 'p', 'completed', 1, 0, 0, 0, 0, 0, "
+        "CASE WHEN n % $6 = 0 THEN $5::json END FROM generate_series($3::int + 1, $3::int + $4::int) n",
+        first_id("req", FIRST_DAY)[:-16],
+        FIRST_DAY,
+        after,
+        count,
+        metadata,
+        every,
+    )
 
 
 async def test_a_look_for_what_few_requests_have_ends_and_goes_on_from_there(ledger: RealLedger) -> None:
@@ -436,6 +458,63 @@ async def test_a_look_for_what_few_requests_have_ends_and_goes_on_from_there(led
             break
         wanted = replace(wanted, before=page.next)
     assert pages == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("scope", "filters"),
+    [
+        (EVERYBODY, {"session": "none"}),
+        (Scope(key_id="key_1"), {"session": "none"}),
+        (Scope(project_id="prj_1"), {"status": "failed"}),
+        (Scope(project_id="prj_1"), {"error_code": "none"}),
+        (Scope(key_id="key_1"), {"error_code": "none"}),
+    ],
+)
+async def test_a_look_for_what_no_index_has_in_this_scope_is_bounded(
+    ledger: RealLedger, scope: Scope, filters: dict[str, Any]
+) -> None:
+    await many(ledger, 2 * LOOKED_AT_ONCE)
+    pages = 0
+    wanted = Search(scope=scope, **filters)
+    while (page := await search(ledger.pool, wanted, look_s=0)).next is not None:
+        assert page.requests == []
+        wanted = replace(wanted, before=page.next)
+        pages += 1
+    assert pages == 2
+
+
+class Growing:
+    """A pool, or a connection, in which more requests are there after each statement."""
+
+    def __init__(self, inner: Any, grow: Callable[[], Awaitable[None]]) -> None:
+        self.inner, self.grow = inner, grow
+
+    async def fetch(self, *statement: Any) -> Any:
+        rows = await self.inner.fetch(*statement)
+        await self.grow()
+        return rows
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[Any]:
+        async with self.inner.acquire() as connection:
+            yield Growing(connection, self.grow)
+
+    def transaction(self, **options: Any) -> Any:
+        return self.inner.transaction(**options)
+
+
+async def test_no_request_is_found_twice_while_others_come(ledger: RealLedger) -> None:
+    await many(ledger, LOOKED_AT_ONCE + 10, metadata='{"team":"x"}', every=5)
+    came = itertools.count(1)
+
+    async def grow() -> None:
+        for _ in range(20):
+            await many(ledger, 1, after=LOOKED_AT_ONCE + 10 + next(came))
+
+    pool: Any = Growing(ledger.pool, grow)
+    found = await search(pool, Search(scope=EVERYBODY, metadata=("team", "x"), limit=10_000), look_s=60)
+    ids = [view.request_id for view in found.requests]
+    assert (len(ids), len(set(ids)), found.next) == (1_002, 1_002, None)
 
 
 async def test_a_request_that_came_late_is_found_by_its_time(ledger: RealLedger) -> None:

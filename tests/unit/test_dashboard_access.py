@@ -2,26 +2,28 @@
 
 import tomllib
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from litestar import Litestar
 from litestar.di import Provide
+from litestar.exceptions import HTTPException, MethodNotAllowedException
 from litestar.handlers import BaseRouteHandler
 from litestar.routes import HTTPRoute
 from msgspec.structs import replace
 
 from api.dashboard import access
-from api.dashboard.errors import SIGN_IN_PATH
+from api.dashboard.errors import PAGE_HANDLERS, SIGN_IN_PATH
 from api.dashboard.forms import FORM
 from api.dashboard.pages.audit import export_audit, save_audit, show_audit, show_runs
-from api.dashboard.rendering import template_config
+from api.dashboard.rendering import NAVIGATION_STATE, template_config
 from api.dashboard.router import dashboard_router
 from api.dashboard.sessions import TOKEN_CHARS, SignIns
 from api.dashboard.snippets import address_of_request, snippets
 from api.dashboard.viewer import Viewer
 from api.operator import Peer
-from api.request_lifetime import BYTES_SCOPE
+from api.request_lifetime import BYTES_SCOPE, REQUEST_ID_SCOPE
 from api.requests import CountedRequest
 from domain.errors import Forbidden, Unauthorized
 from infra.vault import Vault
@@ -83,6 +85,34 @@ def form(text: str) -> CountedRequest:
     headers = [(b"host", b"localhost:3007"), (b"content-type", FORM.encode())]
     scope: Any = {"type": "http", "method": "POST", "headers": headers, BYTES_SCOPE: None}
     return CountedRequest.of_job(scope, cast("Any", None), text.encode())
+
+
+def page_of(error: Exception, headers: list[tuple[bytes, bytes]]) -> Any:
+    """What is answered to a GET that ends in an error."""
+    app = SimpleNamespace(state={NAVIGATION_STATE: ()})
+    scope: Any = {"type": "http", "method": "GET", "path": "/x", "raw_path": b"/x", "headers": headers}
+    scope |= {"query_string": b"", "litestar_app": app, "scheme": "http", "server": ("localhost", 80)}
+    scope[REQUEST_ID_SCOPE] = "req_1"
+    kind: Any = HTTPException if isinstance(error, HTTPException) else type(error)
+    handlers: Any = PAGE_HANDLERS
+    return handlers[kind](CountedRequest(scope), error)
+
+
+def test_a_page_that_takes_no_such_method_says_which_it_takes() -> None:
+    answer = page_of(MethodNotAllowedException(headers={"allow": "POST"}), [])
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+
+
+@pytest.mark.parametrize(
+    ("url", "leads_to"),
+    [
+        (b"http://localhost/requests?status=failed", "/sign-in?next=%2Frequests%3Fstatus%3Dfailed"),
+        (b"http://[", "/sign-in"),
+    ],
+)
+def test_a_piece_of_a_page_leads_to_the_sign_in_whatever_address_is_shown(url: bytes, leads_to: str) -> None:
+    answer = page_of(Unauthorized("no session"), [(b"hx-request", b"true"), (b"hx-current-url", url)])
+    assert (answer.status_code, answer.headers["hx-redirect"]) == (401, leads_to)
 
 
 @pytest.mark.parametrize(

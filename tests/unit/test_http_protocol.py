@@ -218,6 +218,28 @@ async def test_head_of_a_stream_goes_out_before_its_first_part(converse: Convers
     assert (await talk.send(HEAD + b"\r\n")).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
+class BreaksApp:
+    """Sends a head, and fails, or returns, before the body."""
+
+    def __init__(self, error: Exception | None) -> None:
+        self.error = error
+
+    async def __call__(self, _scope: Any, _receive: Any, send: Any) -> None:
+        await send(head(TWO_BYTES))
+        if self.error is not None:
+            raise self.error
+
+
+@pytest.mark.parametrize("error", [ValueError("crashed"), None], ids=["it crashes", "it returns"])
+async def test_an_application_that_ends_between_head_and_body_is_answered_for(
+    error: Exception | None, converse: Converse
+) -> None:
+    talk = converse(BreaksApp(error))
+    written = await talk.send(HEAD + b"\r\n")
+    assert (talk.statuses, talk.transport.state) == ([500], "closed")
+    assert written.endswith(b"connection: close\r\n\r\nInternal Server Error")
+
+
 async def test_a_client_that_wants_no_further_answer_is_told_that_there_is_none(converse: Converse) -> None:
     talk = converse(SaysApp(head(TWO_BYTES), part(b"ok")))
     written = await talk.send(HEAD + b"connection: close\r\n\r\n")
