@@ -163,7 +163,8 @@ class AttemptRecorder:
         )
         completed, cost = of_credential(ctx, completed), of_credential(ctx, cost)
         if result.is_under_way and cost.cost_nano_usd is None:
-            cost = replace(cost, kept=with_id(kept_response(job, ctx.prepared), completed.response_id))
+            kept = with_id(kept_response(job, ctx.prepared), completed.response_id)
+            cost = replace(cost, kept=kept, is_lower_bound=True)
         ctx.attempt_watch.answered(completed, cost)
         if cost.is_lower_bound and cost.breakdown is not None:
             log.warning(
