@@ -14,14 +14,12 @@ from domain.pricing import Price, charge
 from domain.tokens import TokenUsage
 from infra.database import Pool, database_errors
 
-_LATEST = (
+_LATEST_ANSWERS = (
     "SELECT completion_tokens, cost_nano_usd, price::text AS price FROM ("
-    "SELECT * FROM requests WHERE {whose} = $1 ORDER BY request_id DESC LIMIT $7) AS latest "
+    "SELECT * FROM requests WHERE key_id = $1 ORDER BY request_id DESC LIMIT $7) AS latest "
     "WHERE (model = $2 OR price ->> 'model' = ANY ($3)) AND provider = $4 AND operation = $5 "
     "AND status = 'completed' AND cost_nano_usd IS NOT NULL ORDER BY request_id DESC LIMIT $6"
 )
-_OF = {column: _LATEST.format(whose=column) for column in ("key_id", "project_id")}
-"""Of a key, and, if it has too few, of all keys of its project."""
 """A request through a route is in the table by the route's name: which of its models answered, the price tells."""
 
 _decode_price = msgspec.json.Decoder(Price).decode
@@ -42,22 +40,18 @@ async def assumed_cost(pool: Pool, row: asyncpg.Record, *, is_gone: bool) -> Nan
     reported = NanoUsd(row["assumed_nano_usd"]) if row["assumed_nano_usd"] is not None else None
     if is_gone and reported is not None:
         return min(hold, reported)
-    known = None
-    for column, query in _OF.items():
-        async with database_errors():
-            answers = await pool.fetch(
-                query,
-                row[column],
-                row["model"],
-                [row["model"], row["model"].removeprefix(f"{row['provider']}/"), row["upstream_model"]],
-                row["provider"],
-                row["operation"],
-                LATEST,
-                LOOKED_THROUGH,
-            )
-        known = usual_cost(answers, row["token_bound"])
-        if known is not None:
-            break
+    async with database_errors():
+        answers = await pool.fetch(
+            _LATEST_ANSWERS,
+            row["key_id"],
+            row["model"],
+            [row["model"], row["model"].removeprefix(f"{row['provider']}/"), row["upstream_model"]],
+            row["provider"],
+            row["operation"],
+            LATEST,
+            LOOKED_THROUGH,
+        )
+    known = usual_cost(answers, row["token_bound"])
     return hold if known is None else min(hold, max(known, reported or ZERO))
 
 

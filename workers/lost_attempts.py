@@ -30,12 +30,11 @@ from workers.progress import is_reported
 REMEMBERED = 1_024
 REMEMBERED_FOR_S = 60.0
 
-_LATEST = (
-    "SELECT request_id FROM (SELECT * FROM requests WHERE {whose} = $1 ORDER BY request_id DESC LIMIT $7) AS latest "
+_LATEST_ANSWERS = (
+    "SELECT request_id FROM (SELECT * FROM requests WHERE key_id = $1 ORDER BY request_id DESC LIMIT $7) AS latest "
     "WHERE (model = $2 OR price ->> 'model' = $3) AND provider = $4 AND operation = $5 AND status = 'completed' "
     "ORDER BY request_id DESC LIMIT $6"
 )
-_OF_KEY, _OF_PROJECT = (_LATEST.format(whose=column) for column in ("key_id", "project_id"))
 """A request through a route is in the table by the route's name: which of its models answered, the price tells."""
 
 
@@ -70,23 +69,18 @@ class LostAttempts:
     async def _habit(self, job: Job) -> Habit | None:
         identity = job.identity
         priced_as = job.price.model if job.price is not None else identity.model
-        place = (identity.model, priced_as, identity.provider, identity.operation)
-        known = self._habits.get((identity.key_id, *place))
+        place = (identity.key_id, identity.model, priced_as, identity.provider, identity.operation)
+        known = self._habits.get(place)
         if known is not None and time.monotonic() - known[0] < REMEMBERED_FOR_S:
             return known[1]
-        habit = await self._learnt(_OF_KEY, identity.key_id, place)
-        if habit is None:  # a new key: as its project's others, of which its own few are some
-            habit = await self._learnt(_OF_PROJECT, identity.project_id, place)
-        self._habits[identity.key_id, *place] = (time.monotonic(), habit)
-        return habit
-
-    async def _learnt(self, query: str, owner: str, place: tuple[str, ...]) -> Habit | None:
         async with database_errors():
-            rows = await self._pool.fetch(query, owner, *place, LATEST, LOOKED_THROUGH)
+            rows = await self._pool.fetch(_LATEST_ANSWERS, *place, LATEST, LOOKED_THROUGH)
         stored = await self._log.read_streams(
             [request_stream(row["request_id"]) for row in rows], [RequestCompleted.__name__]
         )
-        return habit_of([one.event for one in stored if isinstance(one.event, RequestCompleted)])
+        habit = habit_of([one.event for one in stored if isinstance(one.event, RequestCompleted)])
+        self._habits[place] = (time.monotonic(), habit)
+        return habit
 
 
 def habit_of(answers: list[RequestCompleted]) -> Habit | None:

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from msgspec.structs import replace
 
 from domain.events import AttemptLost
@@ -90,24 +91,14 @@ async def test_nobody_compares_with_another_model_of_the_route(ledger: RealLedge
     assert await swept(ledger, made) == HOLD
 
 
-async def of_new_key(ledger: RealLedger, known: Attempt, *, same_project: bool) -> Attempt:
-    """Return a claimed attempt like `known`, of a key that was never answered."""
+@pytest.mark.parametrize("same_project", [True, False])
+async def test_a_new_key_is_compared_with_no_other(ledger: RealLedger, same_project: bool) -> None:
+    known = await routed(ledger, PRICE)
     project = known.identity.project_id if same_project else await ledger.new_project()
     key = await ledger.new_key(project)
     identity = replace(known.identity, request_id="req_new", project_id=project, key_id=key)
     made = attempt(project, key, now=NOW, deadline=NOW, identity=identity)
     assert (await ledger.admission.admit(ask(made, hold=HOLD, token_bound=25))).outcome == "admitted"
     assert await ledger.claims.claim(made.identity.request_id, 1)
-    return made
-
-
-async def test_a_new_key_is_compared_with_the_others_of_its_project(ledger: RealLedger) -> None:
-    made = await of_new_key(ledger, await routed(ledger, PRICE), same_project=True)
-    assert await found(ledger, made) == 10 + WRITTEN
-    assert await swept(ledger, made) == 25 + WRITTEN
-
-
-async def test_nobody_is_compared_with_another_project(ledger: RealLedger) -> None:
-    made = await of_new_key(ledger, await routed(ledger, PRICE), same_project=False)
     assert await found(ledger, made) == HOLD
     assert await swept(ledger, made) == HOLD

@@ -103,12 +103,19 @@ class Booked(Struct):
     """The estimated costs of streams that were cut."""
     assumed: list[int] = []
     """The assumed costs of attempts whose outcome is unknown."""
+    settled: list[int] = []
+    """The costs that the provider has named of attempts that were assumed before."""
     beyond_hold: list[int] = []
+
+    @property
+    def spent(self) -> int:
+        """Return the sum of what is no assumption."""
+        return sum(self.costs) + sum(self.estimates) + sum(self.settled)
 
     @property
     def total(self) -> int:
         """Return the sum of all amounts."""
-        return sum(self.costs) + sum(self.estimates) + sum(self.assumed)
+        return self.spent + sum(self.assumed)
 
 
 def booked(events: Iterable[str]) -> dict[str, Booked]:
@@ -126,6 +133,9 @@ def booked(events: Iterable[str]) -> dict[str, Booked]:
                     of.assumed.remove(event["replaces_assumed_nano_usd"])
             case "AttemptLost":
                 of.assumed.append(event["assumed_nano_usd"])
+            case "CostReconciled":
+                of.settled.append(event["cost_nano_usd"])
+                of.assumed.remove(event["replaces_assumed_nano_usd"])
             case _:
                 continue
     by_prompt.pop("", None)
@@ -144,19 +154,23 @@ def disagreements(log: dict[str, Booked], bill: dict[str, list[tuple[str, int]]]
     """Return every prompt for which the log and the bill disagree.
 
     The cost of a complete response equals its charge. A cut stream has an estimated cost, and an unknown outcome
-    has an assumed cost; neither is below the bill. There are no other charges.
+    has an assumed cost, or the one that its provider has named; none is below the bill. There are no other charges.
     """
     wrong = []
     for prompt in log.keys() | bill.keys():
         of, rows = log.get(prompt, Booked()), bill.get(prompt, [])
         whole = sorted(amount for end, amount in rows if end == "whole")
-        is_known = not of.estimates and not of.assumed
+        is_known = not of.estimates and not of.assumed and not of.settled
         agrees = (
             sorted(of.costs) == whole and len(rows) == len(whole)
             if is_known
             else _taken_out(whole, of.costs) and sum(amount for _, amount in rows) <= of.total
         )
-        if not agrees or of.beyond_hold or len(rows) > len(of.costs) + len(of.estimates) + len(of.assumed):
+        if (
+            not agrees
+            or of.beyond_hold
+            or len(rows) > len(of.costs) + len(of.estimates) + len(of.assumed) + len(of.settled)
+        ):
             wrong.append((prompt, of, rows))
     return wrong
 
