@@ -105,6 +105,8 @@ class Booked(Struct):
     """The assumed costs of attempts whose outcome is unknown."""
     settled: list[int] = []
     """The costs that the provider has named of attempts that were assumed before."""
+    is_usual: bool = False
+    """Of one whose worker died, what is usual was assumed, not its hold."""
     beyond_hold: list[int] = []
 
     @property
@@ -133,6 +135,7 @@ def booked(events: Iterable[str]) -> dict[str, Booked]:
                     of.assumed.remove(event["replaces_assumed_nano_usd"])
             case "AttemptLost":
                 of.assumed.append(event["assumed_nano_usd"])
+                of.is_usual |= event["reason"] == "worker_lost" and event["assumed_nano_usd"] < event["hold_nano_usd"]
             case "CostReconciled":
                 of.settled.append(event["cost_nano_usd"])
                 of.assumed.remove(event["replaces_assumed_nano_usd"])
@@ -155,8 +158,10 @@ def disagreements(log: dict[str, Booked], bill: dict[str, list[tuple[str, int]]]
 
     The cost of a complete response equals its charge. A cut stream has an estimated cost, and an unknown outcome
     has an assumed cost, or the one that its provider has named; none is below the bill. There are no other charges.
+    Of an attempt whose worker died it may be, if what is usual was assumed: then all of these together are not.
     """
-    wrong = []
+    wrong: list[Any] = []
+    above_bill_of_usual = 0
     for prompt in log.keys() | bill.keys():
         of, rows = log.get(prompt, Booked()), bill.get(prompt, [])
         whole = sorted(amount for end, amount in rows if end == "whole")
@@ -164,14 +169,18 @@ def disagreements(log: dict[str, Booked], bill: dict[str, list[tuple[str, int]]]
         agrees = (
             sorted(of.costs) == whole and len(rows) == len(whole)
             if is_known
-            else _taken_out(whole, of.costs) and sum(amount for _, amount in rows) <= of.total
+            else _taken_out(whole, of.costs) and (of.is_usual or sum(amount for _, amount in rows) <= of.total)
         )
+        if of.is_usual:
+            above_bill_of_usual += of.total - sum(amount for _, amount in rows)
         if (
             not agrees
             or of.beyond_hold
             or len(rows) > len(of.costs) + len(of.estimates) + len(of.assumed) + len(of.settled)
         ):
             wrong.append((prompt, of, rows))
+    if above_bill_of_usual < 0:
+        wrong.append(("all of which what is usual was assumed", above_bill_of_usual))
     return wrong
 
 
