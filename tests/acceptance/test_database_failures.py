@@ -139,6 +139,17 @@ async def test_a_restarted_and_a_killed_server_is_found_again(
     await assert_in_order(fleet, load, key, provider, session)
 
 
+async def take_every_connection(database: Database, superuser: asyncpg.Connection, others: AsyncExitStack) -> None:
+    """Take what the server has for others, until the gateway has none: `others` gives them back."""
+    were_any = True
+    while were_any or await superuser.fetchval(f"SELECT count(*) FROM {OF_GATEWAY}"):
+        # those that end now keep their places for a moment: what they leave free is taken the next time
+        were_any = await superuser.fetchval(f"SELECT count(pg_terminate_backend(pid)) FROM {OF_GATEWAY}") > 0
+        with suppress(asyncpg.TooManyConnectionsError):
+            while True:
+                others.push_async_callback((await asyncpg.connect(database.url)).close)
+
+
 async def test_no_connection_left_is_said_and_survived(
     database: Database, fleet: Fleet, provider: RunningProvider, session: aiohttp.ClientSession
 ) -> None:
@@ -146,11 +157,7 @@ async def test_no_connection_left_is_said_and_survived(
     streamer = Streamer(session, fleet.address(), key)
     superuser = await asyncpg.connect(database.server.url)
     async with Load(session, [fleet.address()], key, WORDS).asking(CALLERS) as load, AsyncExitStack() as others:
-        while await superuser.fetchval(f"SELECT count(*) FROM {OF_GATEWAY}"):
-            await superuser.execute(f"SELECT pg_terminate_backend(pid) FROM {OF_GATEWAY}")
-            with suppress(asyncpg.TooManyConnectionsError):
-                while True:
-                    others.push_async_callback((await asyncpg.connect(database.url)).close)
+        await take_every_connection(database, superuser, others)
         began_s = time.monotonic()
         told = [await ask(streamer, NATIVE_GPT, f"is told {number}") for number in range(3)]
         await asyncio.sleep(AWAY_S)
