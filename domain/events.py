@@ -243,14 +243,10 @@ class KeptResponse(Struct, frozen=True, kw_only=True, omit_defaults=True):
     kind: Kind
     base_url: str | None = None
     """Of a provider by configuration: where it was; None: it is built in. Another server is not asked."""
-    credential: str | None = None
-    """The name of the credential that the call was made with; None: the provider has one alone."""
-    stored_as: str = DEFAULT_CREDENTIAL
-    """The name that this credential is stored under, also if the provider has it alone."""
+    credential: str = DEFAULT_CREDENTIAL
+    """The name that the credential of the call is stored under, also if the provider has it alone."""
     is_own: bool = False
     """That credential is the project's own, not the installation's."""
-    needs_own_credential: bool = False
-    """The call may be made under a credential of the project's own only: it was admitted as such a call."""
     price: Price
     """The price that the attempt is charged at."""
     asked_terms: dict[str, str] | None = None

@@ -376,8 +376,8 @@ def _asked_later(
     lost = outcome.attempt_lost(
         ctx.job.identity, ctx.claim, outcome.reason_lost(error), cost.cost_nano_usd, target=ctx.target
     )
-    message = sanitize_message(error.message)
-    return replace(lost, message=message, response_id=kept.response_id, credential=kept.credential, kept=kept)
+    lost = replace(lost, message=sanitize_message(error.message), response_id=kept.response_id, kept=kept)
+    return of_credential(ctx, lost)
 
 
 def _since(at_s: float | None) -> float | None:

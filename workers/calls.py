@@ -276,7 +276,7 @@ class ProviderCalls:
             if (access.kind or identity.provider, access.base_url) == (job.kind, job.base_url)
             and (access.is_own or not kept.is_own)
         ]
-        made_with = next((access for access in accesses if access.name == kept.stored_as), None)
+        made_with = next((access for access in accesses if access.name == kept.credential), None)
         if made_with is None:
             return None
         return replace(self._credential(made_with, identity.provider, accesses), is_own=kept.is_own)

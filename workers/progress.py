@@ -47,8 +47,11 @@ class StreamedAttempt:
         began_s: float,
         *,
         kept: KeptResponse | None = None,
+        credential: str | None = None,
     ) -> None:
-        """`kept`: how the provider can be asked for the response, by the id that comes with the stream."""
+        """`kept`: how the provider can be asked for the response, by the id that comes with the stream. `credential`:
+        the name of the call's, if the provider has several.
+        """
         self._job = job
         self._claim = claim
         self._reader = reader
@@ -57,6 +60,7 @@ class StreamedAttempt:
         self._covered_bytes = 0
         self._is_bounded = is_reported(job)
         self._kept = kept
+        self._credential = credential
         self._told_id: str | None = None
 
     def due(self, now_s: float) -> Progress | None:
@@ -95,7 +99,7 @@ class StreamedAttempt:
             output_tokens=usage.completion_tokens if usage is not None else 0,
             input_usage=self._reader.input_usage,
             response_id=response_id,
-            credential=self._kept.credential if self._kept is not None else None,
+            credential=self._credential,
             kept=with_id(self._kept, response_id or ""),
         )
 
@@ -109,14 +113,22 @@ class ProgressReports:
         self._not_before_s = 0.0
 
     @contextmanager
-    def of(self, job: Job, claim: Claim, reader: StreamReader, *, kept: KeptResponse | None = None) -> Iterator[None]:
+    def of(
+        self,
+        job: Job,
+        claim: Claim,
+        reader: StreamReader,
+        *,
+        kept: KeptResponse | None = None,
+        credential: str | None = None,
+    ) -> Iterator[None]:
         """Report an attempt until the block ends, if anything less than its hold can be said of it, or its provider can
         be asked for it later (`kept`).
         """
         if kept is None and not is_reported(job):
             yield
             return
-        attempt = StreamedAttempt(job, claim, reader, time.monotonic(), kept=kept)
+        attempt = StreamedAttempt(job, claim, reader, time.monotonic(), kept=kept, credential=credential)
         self._attempts.add(attempt)
         try:
             yield

@@ -126,7 +126,9 @@ class StreamedAttempts:
         """Report how far the attempt is, until the block ends."""
         if self._progress is None:
             return nullcontext()
-        return self._progress.of(ctx.job, ctx.claim, relay.reader, kept=kept)
+        credential = ctx.prepared.call.credential
+        name = credential.name if credential is not None else None
+        return self._progress.of(ctx.job, ctx.claim, relay.reader, kept=kept, credential=name)
 
     async def _relay(
         self, ctx: JobContext, relay: Relay, outgoing: OutgoingStream, limits: CallLimits

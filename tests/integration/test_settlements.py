@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from domain.credentials import DEFAULT_CREDENTIAL
 from domain.dialects.codec import ProviderResponse, passed_through
 from domain.errors import GatewayError, ProviderCredentials, ProviderRejected, ProviderUnavailable
 from domain.events import AttemptLost, CostIncurred, CostReconciled, KeptResponse
@@ -227,7 +228,10 @@ async def test_what_a_worker_that_died_since_was_asking_for_another_one_asks_for
 async def test_a_response_in_the_background_costs_what_its_provider_says_when_it_is_done(ledger: RealLedger) -> None:
     key, made, day = await made_attempt(ledger)
     unknown = replace(
-        cost(made, 0, hold=HOLD, day=day), cost_nano_usd=None, breakdown=None, kept=replace(HOW, credential=None)
+        cost(made, 0, hold=HOLD, day=day),
+        cost_nano_usd=None,
+        breakdown=None,
+        kept=replace(HOW, credential=DEFAULT_CREDENTIAL),
     )
     await ledger.append(made, 0, completed(made), unknown)
     await ledger.fold()

@@ -36,11 +36,11 @@ def prepared(job: Job, content: bytes = b"{}", credential: Credential | None = N
 
 
 def test_the_job_of_a_question_is_that_of_the_call_as_far_as_the_provider_and_the_cost_go() -> None:
-    job = responses_job(base_url="https://own.example.com", needs_own_credential=True, asked_terms={"speed": "fast"})
+    job = responses_job(base_url="https://own.example.com", asked_terms={"speed": "fast"})
     kept = with_id(kept_response(job, prepared(job)), "resp_1")
     assert kept is not None
     asked = job_of("prj", lost(attempt("prj", "key"), hold=1, day=date(2026, 3, 1)), kept)
-    for name in ("kind", "base_url", "price", "needs_own_credential", "asked_terms", "unpriced", "is_passthrough"):
+    for name in ("kind", "base_url", "price", "asked_terms", "unpriced", "is_passthrough"):
         assert getattr(asked, name) == getattr(job, name), name
     assert (asked.asked_operation, asked.identity.project_id, asked.body) == ("responses", "prj", None)
 

@@ -84,7 +84,7 @@ def kept() -> KeptResponse:
 
 def test_the_id_of_a_response_is_reported_once_it_is_known_if_the_provider_keeps_the_response() -> None:
     unseen, read = job(may_think_unseen=True), reader()
-    attempt = StreamedAttempt(unseen, CLAIM, read, began_s=0.0, kept=kept())
+    attempt = StreamedAttempt(unseen, CLAIM, read, began_s=0.0, kept=kept(), credential="second")
     assert attempt.due(1.0) is None, "what it may cost is not known, nor is its id"
     read.response_id = "resp_1"
     told = attempt.due(2.0)
