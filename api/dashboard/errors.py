@@ -76,7 +76,7 @@ def _unauthorized(request: HttpRequest, error: Unauthorized) -> Template | Redir
 
 
 def _next(url: str) -> dict[str, str]:
-    """Where the sign-in leads to; nowhere, if the page that is shown has no address that can be read."""
+    """Return the query that has the sign-in page lead back to a page; empty if its address cannot be read."""
     try:
         shown = urlsplit(url)
     except ValueError:

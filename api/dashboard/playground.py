@@ -59,14 +59,14 @@ class TrialAnswer(Struct, frozen=True, kw_only=True):
 
 
 class Link(Struct, frozen=True):
-    """Where the page leads on."""
+    """A link from an answer or an error to another page."""
 
     address: str
     text: str
 
 
 def links_of(error: GatewayError, viewer: Viewer, caller: Caller | None, request_id: str) -> list[Link]:
-    """Where an error of a trial leads: to the budget that refused it, and to its request if the log has that."""
+    """Return the links of an error: to the budget that refused the trial, and to its request if the log has it."""
     if caller is None:
         return []
     found = []

@@ -1,4 +1,4 @@
-"""How providers answer: a page of its own, and a piece of the list of providers."""
+"""Shows how providers answer, on a page and in the list of providers."""
 
 from litestar import Response, get
 from litestar.di import NamedDependency

@@ -45,7 +45,7 @@ _FILTERS = {"model": "served"} | {name: name for name in ("provider", "operation
 """Groups with the filters that the list of requests has for them."""
 _FOLDED = ("usage", "rollups", "totals", "attributes")
 _CSV_UNITS = {"usd": "USD", "ms": "ms"}
-"""What stands behind the name of a column; the others have no unit."""
+"""The unit that a CSV file names in a column's heading. A column of another kind has none."""
 
 
 class UsagePage(ReportFilters, frozen=True, kw_only=True, rename={"first": "from", "last": "to"}):
