@@ -1,5 +1,7 @@
 """Group commit: items that arrive while a batch runs go out together in the next one. No timer, no delay when idle.
 
+A batch also waits for a few turns of the event loop: what has reached the process with its first item goes along.
+
 Used for every statement whose cost is the round trip and the commit rather than the row: append, admit, claim.
 """
 
@@ -11,6 +13,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 from domain.errors import Overloaded
+
+GATHER_TURNS = 8
+"""A turn takes 3 µs if nothing is due. With 16 callers six turns halve the number of batches, and twelve find no more
+than six. An admission, a claim and an append alone cost PostgreSQL four fifths of what a batch of four of each does.
+"""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -85,6 +92,8 @@ class Batcher(Generic[Item, Result]):
                 await self._wake
                 self._wake = None
                 continue
+            for _ in range(GATHER_TURNS):
+                await asyncio.sleep(0)
             size = min(len(self._waiting), self._max_batch)
             began_s = time.monotonic()
             await self._run_batch([self._waiting.popleft() for _ in range(size)])

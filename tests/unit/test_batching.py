@@ -8,7 +8,7 @@ import pytest
 import structlog
 
 from domain.errors import Overloaded
-from infra.batching import Batcher
+from infra.batching import GATHER_TURNS, Batcher
 
 PATIENCE_S = 5.0
 """The timeout for results that may never come."""
@@ -74,6 +74,16 @@ async def test_single_items_are_not_delayed() -> None:
         assert lone[0].done()
         assert lone[0].result() == item * 2
     assert runs.batches == [[1], [2]]
+
+
+async def test_a_batch_takes_along_what_arrives_a_moment_later() -> None:
+    runs = Runs()
+    batcher = batcher_of(runs)
+    first = submit(batcher, 1)
+    for _ in range(GATHER_TURNS // 2):
+        await asyncio.sleep(0)
+    assert await results([*first, *submit(batcher, 2)]) == [2, 4]
+    assert runs.batches == [[1, 2]]
 
 
 async def test_waiting_items_are_batched_in_order() -> None:
