@@ -96,6 +96,17 @@ def _server_settings(name: str, *, hot: bool) -> dict[str, str]:
     return settings | _HOT_PATH_PLANS if hot else settings
 
 
+class _PooledConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
+    """A connection that is given back without a statement to the server: none of ours changes what a session has.
+
+    A transaction that is still open is rolled back all the same. asyncpg's own statement took PostgreSQL as long as
+    most do that run on a pool.
+    """
+
+    def get_reset_query(self) -> str:
+        return ""
+
+
 class _BoundedPool(asyncpg.Pool):  # type: ignore[misc]  # asyncpg has no types
     """A pool without a wait that has no end: asyncpg's own would wait for a connection, and for a close, for ever."""
 
@@ -211,7 +222,7 @@ async def _open_pool(
         max_queries=MAX_QUERIES,
         max_inactive_connection_lifetime=MAX_IDLE_S,
         loop=None,
-        connection_class=asyncpg.Connection,
+        connection_class=_PooledConnection,
         record_class=asyncpg.Record,
         timeout=CONNECT_TIMEOUT_S,
         command_timeout=command_timeout_s,
