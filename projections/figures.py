@@ -5,6 +5,7 @@ of workers that died, of jobs, of callers that left. A new leader begins at zero
 again, which Prometheus expects. Labels are bounded; none is a key, a project or a user.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
@@ -38,6 +39,8 @@ class LogFigures:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._models = ModelLabels()
+        self._added: defaultdict[tuple[Children[Counter], tuple[str, ...]], float] = defaultdict(float)
+        """What a batch adds, by series and labels."""
 
         def counter(name: str, says: str, *labels: str) -> Children[Counter]:
             return Children(Counter(name, says, labels, registry=registry))
@@ -88,7 +91,8 @@ class LogFigures:
         )
 
     def count(self, events: Sequence[StoredEvent]) -> None:
-        """Count events that have just been folded, each once."""
+        """Count events that have just been folded, each once. Each series is raised once: a batch changes few."""
+        self._added.clear()
         for stored in events:
             match stored.event:
                 case RequestCompleted() as event:
@@ -101,42 +105,44 @@ class LogFigures:
                     self._attempt(event, f"lost_{event.reason}")
                     self._add_usd(self._assumed, (self._models.provider(event.provider),), event.assumed_nano_usd)
                 case RequestServedFromCache() as event:
-                    self._requests[event.operation, "cached"].inc()
+                    self._add(self._requests, (event.operation, "cached"))
                     labels = self._models.of(event.provider, event.model)
                     self._add_usd(self._saved, labels, event.saved_nano_usd or 0)
                 case RequestFailed() as event:
-                    self._requests[event.operation, event.code].inc()
+                    self._add(self._requests, (event.operation, event.code))
                 case RequestRejected() as event:
-                    self._requests[event.operation, "rejected"].inc()
+                    self._add(self._requests, (event.operation, "rejected"))
                 case CostReconciled() as event:
                     self._reconciled(event)
                 case _:
                     continue
+        for (series, of), added in self._added.items():
+            series[of].inc(added)
 
     def _completed(self, event: RequestCompleted) -> None:
-        self._requests[event.operation, "completed"].inc()
+        self._add(self._requests, (event.operation, "completed"))
         self._attempt(event, "answered")
         self._add_tokens(self._models.answered(event.provider, event.upstream_model), event.usage)
 
     def _attempt(self, event: RequestCompleted | AttemptFailed | AttemptLost, outcome: str) -> None:
         provider = self._models.provider(event.provider)
-        self._attempts[provider, outcome].inc()
+        self._add(self._attempts, (provider, outcome))
         if event.attempt > 1:
-            self._retries[(provider,)].inc()
+            self._add(self._retries, (provider,))
         if not isinstance(event, RequestCompleted) and event.next_target is not None:
-            self._fallbacks[(provider,)].inc()
+            self._add(self._fallbacks, (provider,))
 
     def _charged(self, event: CostIncurred) -> None:
         labels = self._models.answered(event.provider, event.upstream_model)
         if event.cost_nano_usd is None:
-            self._unpriced[labels].inc()
+            self._add(self._unpriced, labels)
         if event.usage is not None:  # of an answer that was cut
-            self._attempts[labels[0], "cut"].inc()
+            self._add(self._attempts, (labels[0], "cut"))
             self._add_tokens(labels, event.usage)
         cost = event.cost_nano_usd or 0
         self._add_usd(self._cost, labels, cost)
         if cost > event.hold_nano_usd:
-            self._over_hold[labels].inc()
+            self._add(self._over_hold, labels)
         self._add_usd(self._settled, labels[:1], event.replaces_assumed_nano_usd)
 
     def _reconciled(self, event: CostReconciled) -> None:
@@ -149,12 +155,14 @@ class LogFigures:
     def _add_tokens(self, labels: tuple[str, str], usage: TokenUsage) -> None:
         for name in TokenUsage.__struct_fields__:
             if tokens := getattr(usage, name):
-                self._tokens[*labels, name].inc(tokens)
+                self._add(self._tokens, (*labels, name), tokens)
 
-    @staticmethod
-    def _add_usd(series: Children[Counter], labels: tuple[str, ...], nano_usd: int) -> None:
+    def _add_usd(self, series: Children[Counter], labels: tuple[str, ...], nano_usd: int) -> None:
         if nano_usd:
-            series[labels].inc(nano_usd / NANO_PER_USD)
+            self._add(series, labels, nano_usd / NANO_PER_USD)
+
+    def _add(self, series: Children[Counter], labels: tuple[str, ...], added: float = 1) -> None:
+        self._added[series, labels] += added
 
 
 class Holds(Struct, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ but a few rows.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -38,12 +38,15 @@ def row_types(table: str, keys: Mapping[str, str]) -> tuple[RowType, RowType]:
     return RowType(f"{table}_group", keys), RowType(f"{table}_row", {**keys, "buckets": "text", "answers": "text"})
 
 
-def durations_of(event: object) -> Iterator[tuple[Measure, int]]:
+def durations_of(event: object) -> tuple[tuple[Measure, int], ...]:
     """What took how long, in milliseconds, as an event says."""
-    if isinstance(event, RequestCompleted | RequestServedFromCache):
-        yield "answer", event.latency_ms
-    if isinstance(event, RequestCompleted) and event.first_token_ms is not None:
-        yield "first_token", event.first_token_ms
+    match event:
+        case RequestCompleted(first_token_ms=int() as first_token_ms):
+            return ("answer", event.latency_ms), ("first_token", first_token_ms)
+        case RequestCompleted() | RequestServedFromCache():
+            return (("answer", event.latency_ms),)
+        case _:
+            return ()
 
 
 async def add_histograms(

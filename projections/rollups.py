@@ -40,8 +40,9 @@ _ROLLUP = RowType("usage_rollups_row", _GROUP | {name: "numeric" if name in MONE
 _DURATIONS_OF, _DURATIONS = row_types("usage_durations", _HISTOGRAM)
 _ERROR = RowType("usage_errors_row", _ERRORS | {"requests": "bigint"})
 
-_Finest: TypeAlias = tuple[str, datetime, str, str, str, str]
-"""Project, hour, key, operation, provider, model."""
+_EPOCH, _HOUR = datetime(1970, 1, 1, tzinfo=UTC), timedelta(hours=1)
+_Finest: TypeAlias = tuple[str, int, str, str, str, str]
+"""Project, hour since 1970, key, operation, provider, model. A number is hashed ten times as fast as a datetime."""
 
 
 class Rollups:
@@ -57,7 +58,7 @@ class Rollups:
         durations: defaultdict[tuple[_Finest, Measure], Counter[int]] = defaultdict(Counter)
         errors: Counter[tuple[str, date, str, str, str, str]] = Counter()
         for stored, event in usage_events(events):
-            hour = stored.at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+            hour = (stored.at - _EPOCH) // _HOUR
             group = (stored.project_id, hour, event.key_id, event.operation, event.provider, event.model)
             sums.add(group, event)
             for measure, duration_ms in durations_of(event):
@@ -83,7 +84,8 @@ class Rollups:
 
 def _groups(finest: Any) -> Iterator[tuple[Any, ...]]:
     """The groups of `usage_rollups` that something counts in."""
-    project_id, hour, key_id, operation, provider, model = finest
+    project_id, number, key_id, operation, provider, model = finest
+    hour = _EPOCH + number * _HOUR
     periods: tuple[tuple[Period, datetime], ...] = (("hour", hour), ("day", hour - timedelta(hours=hour.hour)))
     for period, starts_at in periods:
         yield project_id, period, starts_at, ALL, operation, provider, model

@@ -33,14 +33,17 @@ from projections.rows import RowType
 LEADER_LOCK = 0x676174657761794C
 BATCH_EVENTS = 2_000
 MIN_REST_S = 0.02
-MAX_REST_S = 0.1
+MAX_REST_S = 0.15
 REST_FACTOR = 8
 """A fold makes a few round trips, whether its batch is small or large. The pause after a fold is this many times as
 long as the fold took, within the bounds above. So folding takes a ninth of the time at most, and reads stay fresh.
 """
 BUSY_EVENTS = 8
 """After a fold of as many events others come at once: the pause is the longest, so that more share the round trips."""
-POLL_INTERVAL_S = 0.25
+POLL_INTERVAL_S = 0.5
+"""Each append wakes the leader. This finds what it was not told of, for example while NATS is away. A notification of
+what was folded already may stand for what was appended right after it: then the next look comes soon.
+"""
 RETRY_S = 1.0
 FOLD = "fold"
 """The name of this work, in what is told of outages."""
@@ -108,11 +111,12 @@ class Runner:
             started = self.turned_at_s = time.monotonic()
             if vouch is not None:
                 await vouch()
+            is_told = self._appended.is_set()
             self._appended.clear()
             if folded := await self.fold_next(positions):
                 await asyncio.sleep(rest_s(folded, self._batch_events, time.monotonic() - started))
             else:
-                await _wait(self._appended, stop, POLL_INTERVAL_S)
+                await _wait(self._appended, stop, MIN_REST_S if is_told else POLL_INTERVAL_S)
 
     async def fold_next(self, positions: dict[str, int]) -> int:
         """Fold the next batch and advance `positions`. Return its number of events; 0 at the end of the log.

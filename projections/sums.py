@@ -51,9 +51,6 @@ UsageEvent: TypeAlias = (
     | AttemptLost
 )
 """The events that add something."""
-_Added: TypeAlias = tuple[tuple[int, int], ...]
-"""Numbers of sums with what is added to each."""
-
 _AT = {name: number for number, name in enumerate(SUMS)}
 _COMPLETED, _CACHED, _FAILED = (_AT[f"{name}_requests"] for name in ("completed", "cached", "failed"))
 _REJECTED, _UNPRICED, _ESTIMATED = (_AT[f"{name}_requests"] for name in ("rejected", "unpriced", "estimated"))
@@ -64,60 +61,69 @@ _PROMPT, _COMPLETION, _CACHE_READ = (_AT[f"{name}_tokens"] for name in ("prompt"
 _CACHE_WRITE, _REASONING = _AT["cache_write_tokens"], _AT["reasoning_tokens"]
 
 
-def _completed(event: RequestCompleted) -> _Added:
-    return ((_COMPLETED, 1), (_LATENCY, event.latency_ms), *_tokens(event.usage))
+def _completed(amounts: Amounts, event: RequestCompleted) -> None:
+    amounts[_COMPLETED] += 1
+    amounts[_LATENCY] += event.latency_ms
+    _add_tokens(amounts, event.usage)
 
 
-def _served(event: RequestServedFromCache) -> _Added:
-    return (
-        (_CACHED, 1),
-        (_LATENCY, event.latency_ms),
-        (_SAVED, event.saved_nano_usd or 0),
-        *_tokens(event.usage),
-    )
+def _served(amounts: Amounts, event: RequestServedFromCache) -> None:
+    amounts[_CACHED] += 1
+    amounts[_LATENCY] += event.latency_ms
+    amounts[_SAVED] += event.saved_nano_usd or 0
+    _add_tokens(amounts, event.usage)
 
 
-def _incurred(event: CostIncurred) -> _Added:
-    cost = event.cost_nano_usd
-    return (
-        (_UNPRICED, 1) if cost is None else (_COST, cost),
-        (_ASSUMED, -event.replaces_assumed_nano_usd),
-        (_ESTIMATED, int(event.estimated)),
-        (_LOWER_BOUND, int(event.is_lower_bound)),
-        *(_tokens(event.usage) if event.usage is not None else ()),
-    )
+def _failed(amounts: Amounts, _event: RequestFailed) -> None:
+    amounts[_FAILED] += 1
 
 
-def _reconciled(event: CostReconciled) -> _Added:
-    return (
-        (_COST, event.cost_nano_usd),
-        (_ASSUMED, -event.replaces_assumed_nano_usd),
-        *(_tokens(event.usage) if event.usage is not None else ()),
-    )
+def _rejected(amounts: Amounts, _event: RequestRejected) -> None:
+    amounts[_REJECTED] += 1
 
 
-def _tokens(usage: TokenUsage) -> _Added:
-    return (
-        (_PROMPT, usage.prompt_tokens),
-        (_COMPLETION, usage.completion_tokens),
-        (_CACHE_READ, usage.cached_prompt_tokens),
-        (_CACHE_WRITE, usage.cache_write + usage.cache_write_1h),
-        (_REASONING, usage.reasoning),
-    )
+def _incurred(amounts: Amounts, event: CostIncurred) -> None:
+    if event.cost_nano_usd is None:
+        amounts[_UNPRICED] += 1
+    else:
+        amounts[_COST] += event.cost_nano_usd
+    amounts[_ASSUMED] -= event.replaces_assumed_nano_usd
+    amounts[_ESTIMATED] += event.estimated
+    amounts[_LOWER_BOUND] += event.is_lower_bound
+    _add_tokens(amounts, event.usage)
 
 
-_ADDED: Mapping[type[Event], Callable[[Any], _Added]] = {
+def _reconciled(amounts: Amounts, event: CostReconciled) -> None:
+    amounts[_COST] += event.cost_nano_usd
+    amounts[_ASSUMED] -= event.replaces_assumed_nano_usd
+    _add_tokens(amounts, event.usage)
+
+
+def _lost(amounts: Amounts, event: AttemptLost) -> None:
+    amounts[_ASSUMED] += event.assumed_nano_usd
+
+
+def _add_tokens(amounts: Amounts, usage: TokenUsage | None) -> None:
+    if usage is not None:
+        amounts[_PROMPT] += usage.prompt_tokens
+        amounts[_COMPLETION] += usage.completion_tokens
+        amounts[_CACHE_READ] += usage.cached_prompt_tokens
+        amounts[_CACHE_WRITE] += usage.cache_write + usage.cache_write_1h
+        amounts[_REASONING] += usage.reasoning
+
+
+_ADD: Mapping[type[Event], Callable[[Amounts, Any], None]] = {
     RequestCompleted: _completed,
     RequestServedFromCache: _served,
-    RequestFailed: lambda _: ((_FAILED, 1),),
-    RequestRejected: lambda _: ((_REJECTED, 1),),
+    RequestFailed: _failed,
+    RequestRejected: _rejected,
     CostIncurred: _incurred,
     CostReconciled: _reconciled,
-    AttemptLost: lambda event: ((_ASSUMED, event.assumed_nano_usd),),
+    AttemptLost: _lost,
 }
+"""What adds an event to amounts."""
 
-
-USAGE_EVENTS: frozenset[type[Event]] = frozenset(_ADDED)
+USAGE_EVENTS: frozenset[type[Event]] = frozenset(_ADD)
 """The kinds of `UsageEvent`."""
 
 
@@ -130,9 +136,7 @@ class Sums(dict[tuple[Any, ...], Amounts]):
 
     def add(self, group: tuple[Any, ...], event: UsageEvent) -> None:
         """Add what an event adds to its group."""
-        amounts = self[group]
-        for number, added in _ADDED[type(event)](event):
-            amounts[number] += added
+        _ADD[type(event)](self[group], event)
 
     def add_all(self, group: tuple[Any, ...], amounts: Iterable[int]) -> None:
         """Add amounts to a group."""
@@ -141,7 +145,7 @@ class Sums(dict[tuple[Any, ...], Amounts]):
 
 def usage_events(events: Sequence[StoredEvent]) -> Iterable[tuple[StoredEvent, UsageEvent]]:
     """The events that add something, each with its envelope."""
-    return ((stored, stored.event) for stored in events if type(stored.event) in _ADDED)  # type: ignore[misc]  # by the table
+    return ((stored, stored.event) for stored in events if type(stored.event) in _ADD)  # type: ignore[misc]  # by the table
 
 
 async def add_to(

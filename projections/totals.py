@@ -6,7 +6,7 @@ is as in `projections/usage.py`.
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from datetime import UTC, datetime, time
+from datetime import UTC, date, datetime, time
 from typing import TypeAlias
 
 from domain.budget import day_of
@@ -24,8 +24,8 @@ _SUMS = {name: "numeric" if name in MONEY else "bigint" for name in SUMS}
 _TOTAL_ROW, _MONTH_ROW = RowType("usage_totals_row", _TOTAL | _SUMS), RowType("usage_months_row", _MONTH | _SUMS)
 _DURATIONS_OF, _DURATIONS = row_types("usage_total_durations", _TOTAL | {"measure": "text"})
 
-_Day: TypeAlias = tuple[str, datetime]
-"""Project, the first moment of the day."""
+_Day: TypeAlias = tuple[str, date]
+"""Project, day."""
 
 
 class Totals:
@@ -40,22 +40,27 @@ class Totals:
         sums = Sums()
         durations: defaultdict[tuple[_Day, Measure], Counter[int]] = defaultdict(Counter)
         for stored, event in usage_events(events):
-            day = (stored.project_id, datetime.combine(day_of(stored.at), time(), UTC))
-            sums.add((*day, event.key_id), event)
+            project_day = (stored.project_id, day_of(stored.at))
+            sums.add((*project_day, event.key_id), event)
             for measure, duration_ms in durations_of(event):
-                durations[day, measure][bucket_of(duration_ms)] += 1
+                durations[project_day, measure][bucket_of(duration_ms)] += 1
         totals, months = Sums(), Sums()
-        for (project_id, at, key_id), amounts in sums.items():
+        for (project_id, day, key_id), amounts in sums.items():
+            at = _first_moment(day)
             for scope in (project_id, ALL):
                 totals.add_all((scope, at), amounts)
             for key in (key_id, ALL):
                 months.add_all((project_id, at.replace(day=1), key), amounts)
         histograms: defaultdict[tuple[str, datetime, Measure], Counter[int]] = defaultdict(Counter)
-        for ((project_id, at), measure), answers in durations.items():
+        for ((project_id, day), measure), answers in durations.items():
             for scope in (project_id, ALL):
-                histograms[scope, at, measure].update(answers)
+                histograms[scope, _first_moment(day), measure].update(answers)
         rows = ((*group, *amounts) for group, amounts in totals.items())
         await add_to(connection, f"usage_totals{suffix}", _TOTAL_ROW, _TOTAL, rows)
         of_keys = ((*group, *amounts) for group, amounts in months.items())
         await add_to(connection, f"usage_months{suffix}", _MONTH_ROW, _MONTH, of_keys)
         await add_histograms(connection, f"usage_total_durations{suffix}", _DURATIONS_OF, _DURATIONS, histograms)
+
+
+def _first_moment(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
