@@ -95,6 +95,7 @@ def _incurred(amounts: Amounts, event: CostIncurred) -> None:
 
 def _reconciled(amounts: Amounts, event: CostReconciled) -> None:
     amounts[_COST] += event.cost_nano_usd
+    amounts[_UNPRICED] -= event.was_unknown
     amounts[_ASSUMED] -= event.replaces_assumed_nano_usd
     _add_tokens(amounts, event.usage)
 
