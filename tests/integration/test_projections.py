@@ -12,7 +12,7 @@ from infra.event_log import EventLog
 from projections.projection import Projection
 from projections.rebuild import rebuild
 from projections.registry import EVERY, FOLDED, INLINE
-from projections.runner import LostLeadershipError, Runner, is_led, run_as_leader
+from projections.runner import POLL_INTERVAL_S, LostLeadershipError, Runner, is_led, run_as_leader
 from tests.support.history import Past
 from tests.support.ledger import RealLedger
 from tests.support.waiting import eventually
@@ -194,6 +194,30 @@ async def test_a_leader_that_hangs_loses_the_lead_to_the_next(database_url: str,
     first.cancel()
     stop.set()
     await asyncio.gather(first, second, return_exceptions=True)
+
+
+class Looks(Runner):
+    """Notes when it looks at the log, in which it finds nothing."""
+
+    def __init__(self, ledger: RealLedger) -> None:
+        super().__init__(ledger.pool, ledger.log, FOLDED)
+        self.at_s: list[float] = []
+
+    async def fold_next(self, _positions: dict[str, int]) -> int:
+        self.at_s.append(time.monotonic())
+        return 0
+
+
+async def test_a_leader_that_was_told_of_nothing_new_looks_again_soon(ledger: RealLedger) -> None:
+    stop = asyncio.Event()
+    runner = Looks(ledger)
+    leading = asyncio.create_task(runner.lead(stop))
+    await eventually(lambda: runner.at_s)
+    runner.appended()
+    await eventually(lambda: len(runner.at_s) >= 3)
+    assert runner.at_s[2] - runner.at_s[1] < POLL_INTERVAL_S
+    stop.set()
+    await leading
 
 
 async def test_a_leader_with_nothing_to_do_keeps_the_lead(database_url: str, ledger: RealLedger) -> None:
