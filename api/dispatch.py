@@ -127,7 +127,12 @@ class Dispatcher:
                 ctx.disconnect.check()
                 await self._publish(ctx, lane)
                 waiting = ctx.disconnect.or_disconnect(ended) if _is_cancelled_with_its_caller(ctx) else ended
-                outcome = await asyncio.wait_for(waiting, max(0.0, ctx.remaining_s(self._now())))
+                remaining_s = max(0.0, ctx.remaining_s(self._now()))
+                expiry = asyncio.get_running_loop().call_later(remaining_s, _expire, ended)
+                try:
+                    outcome = await waiting
+                finally:
+                    expiry.cancel()
             except TimeoutError:
                 return await self._committed_late(ctx)
             except ClientDisconnected as error:
@@ -202,11 +207,10 @@ class Dispatcher:
     async def _remember_answered(self, ctx: RequestContext, committed: Committed) -> None:
         """Remember the log's position after the answer, and what the provider counted a long prompt as."""
         receipt = committed.receipt
-        ctx = ctx.answered_by(receipt)
-        prompt = ctx.prompt
         self._recorder.note_position(receipt)
-        is_from_it = (receipt.provider, receipt.upstream_model) == (ctx.target.provider, ctx.target.upstream_model)
-        if prompt is not None and is_from_it and not receipt.is_estimated:
+        answered = ctx.answered_by(receipt)
+        prompt = answered.prompt
+        if prompt is not None and answered.is_origin_of(receipt) and not receipt.is_estimated:
             await self._prompts.remember(prompt.chain, receipt.usage.prompt_tokens, text_bound=prompt.text_bound)
 
     async def _committed_late(self, ctx: RequestContext) -> Committed:
@@ -349,6 +353,11 @@ class Dispatcher:
                 counter[name] -= 1
                 if not counter[name]:
                     del counter[name]
+
+
+def _expire(ended: "asyncio.Future[Committed | Failed]") -> None:
+    if not ended.done():
+        ended.set_exception(TimeoutError())
 
 
 def _provider_of(ctx: RequestContext) -> str:

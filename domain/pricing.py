@@ -159,8 +159,9 @@ does, so that without a price of its own it has none.
 def class_price(prices: ClassPrices, token_class: str) -> int | None:
     """Nano-dollars per million tokens of a class; None if it has no price."""
     price: int | None = getattr(prices, token_class)
-    if price is None and (other := FALLBACKS.get(token_class)) is not None:
-        return class_price(prices, other)
+    while price is None and token_class in FALLBACKS:
+        token_class = FALLBACKS[token_class]
+        price = getattr(prices, token_class)
     return price
 
 
@@ -324,14 +325,10 @@ def _without_writes(prices: ClassPrices, *, writes_5m: bool, writes_1h: bool) ->
 
 def dearest(price: Price, classes: tuple[str, ...]) -> int | None:
     """The highest price of these classes over every context tier; None if one of them has none in some tier."""
-    most = 0
-    for row in (price.prices, *(tier.prices for tier in price.tiers)):
-        for name in classes:
-            value = class_price(row, name)
-            if value is None:
-                return None
-            most = max(most, value)
-    return most
+    rows = [price.prices, *[tier.prices for tier in price.tiers]]
+    values = [class_price(row, name) for row in rows for name in classes]
+    known = [value for value in values if value is not None]
+    return max(known) if len(known) == len(values) else None
 
 
 def dearest_class(prices: ClassPrices, classes: tuple[str, ...]) -> str:
