@@ -28,6 +28,7 @@ from infra.admission import Admission
 from infra.blobs import Blobs
 from infra.crash_points import reach
 from infra.direct import DirectDispatch
+from infra.expiry import Expiry
 from infra.ids import new_id
 from infra.incoming import Expired, IncomingStream, PartsLost
 from infra.jobs import INLINE_BODY_LIMIT_BYTES, Job, JobFailover, JobQueue, Lane, PublishUnknown, provider_share
@@ -127,12 +128,8 @@ class Dispatcher:
                 ctx.disconnect.check()
                 await self._publish(ctx, lane)
                 waiting = ctx.disconnect.or_disconnect(ended) if _is_cancelled_with_its_caller(ctx) else ended
-                remaining_s = max(0.0, ctx.remaining_s(self._now()))
-                expiry = asyncio.get_running_loop().call_later(remaining_s, _expire, ended)
-                try:
+                with Expiry(ended, ctx.remaining_s(self._now())):
                     outcome = await waiting
-                finally:
-                    expiry.cancel()
             except TimeoutError:
                 return await self._committed_late(ctx)
             except ClientDisconnected as error:
@@ -353,11 +350,6 @@ class Dispatcher:
                 counter[name] -= 1
                 if not counter[name]:
                     del counter[name]
-
-
-def _expire(ended: "asyncio.Future[Committed | Failed]") -> None:
-    if not ended.done():
-        ended.set_exception(TimeoutError())
 
 
 def _provider_of(ctx: RequestContext) -> str:
