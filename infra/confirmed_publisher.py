@@ -9,10 +9,9 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from nats.aio.client import Client
-from nats.aio.msg import Msg
 from nats.js.errors import APIError, NoStreamResponseError
 
+from infra.broker import Broker
 from infra.expiry import Expiry
 
 
@@ -28,9 +27,10 @@ _decode = msgspec.json.Decoder(_Confirmation).decode
 class ConfirmedPublisher:
     """The messages of one process, over one subscription for their confirmations."""
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        self._inbox = client.new_inbox()
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._client = broker.client
+        self._inbox = self._client.new_inbox()
         self._numbers = count()
         self._waiting: dict[str, asyncio.Future[bytes]] = {}
         self._subscribing = asyncio.Lock()
@@ -67,10 +67,10 @@ class ConfirmedPublisher:
     async def _subscribe(self) -> None:
         async with self._subscribing:
             if not self._is_subscribed:
-                await self._client.subscribe(f"{self._inbox}.*", cb=self._take)
+                await self._broker.subscribe(f"{self._inbox}.*", self._take)
                 self._is_subscribed = True
 
-    async def _take(self, message: Msg) -> None:
-        confirmed = self._waiting.get(message.subject.rpartition(".")[2])
+    def _take(self, subject: str, _reply: str, data: bytes) -> None:
+        confirmed = self._waiting.get(subject.rpartition(".")[2])
         if confirmed is not None and not confirmed.done():  # else it came late
-            confirmed.set_result(message.data)
+            confirmed.set_result(data)

@@ -289,7 +289,7 @@ class JobQueue:
         """Keep the jobs on `replicas` servers; None: on three if the cluster has three, else on one."""
         self._broker = broker
         self._jetstream = broker.client.jetstream(timeout=API_TIMEOUT_S)
-        self._publisher = ConfirmedPublisher(broker.client)
+        self._publisher = ConfirmedPublisher(broker)
         self._replicas = replicas
         self._restoring = asyncio.Lock()
 

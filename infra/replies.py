@@ -37,8 +37,6 @@ from infra.reply_subjects import (
 )
 
 MAX_BODY_BYTES = 256 * 1024 * 1024
-PENDING_BYTES_LIMIT = 1024 * 1024 * 1024
-PENDING_FRAMES_LIMIT = 1_000_000
 AWAITED_TIMEOUT_S = 0.5
 RESEND_INTERVAL_S = 1.0
 MAX_RESENDS = 6
@@ -238,6 +236,7 @@ class ReplyInbox:
     """Receives the frames of all requests of one API process, over one subscription."""
 
     def __init__(self, broker: Broker, api_id: str) -> None:
+        self._broker = broker
         self._client = broker.client
         self._api_id = api_id
         self.waiters: dict[str, Collector] = {}
@@ -249,12 +248,7 @@ class ReplyInbox:
 
     async def open(self) -> None:
         """Subscribe."""
-        self._subscription = await self._client.subscribe(
-            self.subject("*"),
-            cb=self._take,
-            pending_msgs_limit=PENDING_FRAMES_LIMIT,
-            pending_bytes_limit=PENDING_BYTES_LIMIT,
-        )
+        self._subscription = await self._broker.subscribe(self.subject("*"), self._take)
 
     def subject(self, request_id: str) -> str:
         """The `reply_to` of a request of this process."""
@@ -358,24 +352,23 @@ class ReplyInbox:
         if self._subscription is not None:
             await self._subscription.unsubscribe()
 
-    async def _take(self, message: Msg) -> None:
-        waiter = self.waiters.get(message.subject.rpartition(".")[2])
-        if message.reply:
-            await self._reply(message, waiter)
-        elif waiter is not None and message.data:  # empty: NATS says that no worker listens to a resend
+    def _take(self, subject: str, reply: str, data: bytes) -> None:
+        waiter = self.waiters.get(subject.rpartition(".")[2])
+        if reply:
+            self._answer(decode_frame(data), reply, waiter)
+        elif waiter is not None and data:  # empty: NATS says that no worker listens to a resend
             try:
-                waiter.take(decode_frame(message.data))
+                waiter.take(decode_frame(data))
             except Overloaded as error:
                 waiter.fail(error)
 
-    async def _reply(self, message: Msg, waiter: Collector | None) -> None:
+    def _answer(self, question: Frame, reply: str, waiter: Collector | None) -> None:
         """Answer a worker's question."""
-        question = decode_frame(message.data)
         if question.kind == "waits?":
-            await message.respond(YES if waiter is not None else NO)
+            self._publish(reply, YES if waiter is not None else NO)
         elif question.kind != "room?":
-            await message.respond(NO if waiter is not None and waiter.begin_again() else YES)
+            self._publish(reply, NO if waiter is not None and waiter.begin_again() else YES)
         elif waiter is None:
-            await message.respond(NO)
+            self._publish(reply, NO)
         else:
-            waiter.when_room(question, partial(self._publish, message.reply, YES))
+            waiter.when_room(question, partial(self._publish, reply, YES))
