@@ -50,7 +50,7 @@ class _Client(Client):
         """By the ids of their subscriptions."""
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-        """Call who takes a message at once. Through a subscription's queue and task that costs 25 calls more."""
+        """Call who takes a message at once. Through a subscription's queue and task that costs 18 calls more."""
         take = self.takers.get(sid)
         if take is None:
             await super()._process_msg(sid, subject, reply, data, headers)

@@ -1,6 +1,6 @@
 """Publishes messages to JetStream, each of which the stream confirms. Does not try again.
 
-nats-py's own way takes twice as long: it makes a random inbox and a cancellable wait for each message.
+nats-py's own way takes forty calls more: it makes a random inbox and a cancellable wait for each message.
 """
 
 import asyncio
