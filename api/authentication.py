@@ -206,9 +206,9 @@ def presented_keys(headers: Mapping[str, str]) -> list[str]:
     """The keys that a request presents, each once, in the order of `KEY_HEADERS`."""
     keys: list[str] = []
     for name in KEY_HEADERS:
-        text = headers.get(name)
-        if text is None:
+        if name not in headers:
             continue
+        text = headers[name]
         if name == "authorization":
             scheme, _, text = text.partition(" ")
             if scheme.lower() != "bearer":

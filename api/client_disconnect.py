@@ -7,7 +7,7 @@ published is in `api/dispatch.py`.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import TypeVar
 
 from litestar.types import Receive
@@ -57,13 +57,14 @@ class ClientDisconnect:
         return awaited.result()
 
 
-@asynccontextmanager
-async def watch_disconnect(receive: Receive, *, listen: bool = True) -> AsyncIterator[ClientDisconnect]:
+def watch_disconnect(receive: Receive, *, listen: bool = True) -> AbstractAsyncContextManager[ClientDisconnect]:
     """Watch for the disconnect of a client, whose body has been read, until the block ends; not without `listen`."""
+    return _listening(receive) if listen else nullcontext(ClientDisconnect())
+
+
+@asynccontextmanager
+async def _listening(receive: Receive) -> AsyncIterator[ClientDisconnect]:
     disconnect = ClientDisconnect()
-    if not listen:
-        yield disconnect
-        return
 
     async def until_disconnected() -> None:
         while (await receive())["type"] != "http.disconnect":

@@ -7,6 +7,7 @@ Anthropic (the time at which the limit is fully available again, RFC 3339).
 from collections.abc import AsyncIterator, Iterable
 from contextlib import closing
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, Protocol
 
 import structlog
@@ -27,6 +28,8 @@ OK = 200
 PIECE_BYTES = 32 * 1024
 REPLAYED = {"idempotent-replayed": "true"}
 """The header of an answer, or of an error, that an earlier request with the same idempotency key got."""
+MAX_CACHED_NAMES = 256
+"""Of headers: the names of ours are fewer."""
 _IS_JSON = (b"content-type", JSON.encode())
 _NANO_PER_MS = 1_000_000
 
@@ -88,10 +91,15 @@ class _Sending(ASGIStreamingResponse):
 async def send_whole(response: Response[bytes], send: Send) -> None:
     """Send a response of JSON, with the headers that Litestar would send it with. It has no cookies."""
     content = response.content
-    headers = [(name.lower().encode(), str(value).encode("latin-1")) for name, value in response.headers.items()]
+    headers = [(_encoded_name(name), str(value).encode("latin-1")) for name, value in response.headers.items()]
     headers += (_IS_JSON, (b"content-length", b"%d" % len(content)))
     await send({"type": "http.response.start", "status": response.status_code or OK, "headers": headers})
     await send({"type": "http.response.body", "body": content, "more_body": False})
+
+
+@lru_cache(maxsize=MAX_CACHED_NAMES)
+def _encoded_name(header: str) -> bytes:
+    return header.lower().encode()
 
 
 def answer_headers(response: InferenceResponse) -> dict[str, str]:

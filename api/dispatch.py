@@ -7,8 +7,8 @@ answer.
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from datetime import datetime
 from typing import Any
 
@@ -28,6 +28,7 @@ from infra.admission import Admission
 from infra.blobs import Blobs
 from infra.crash_points import reach
 from infra.direct import DirectDispatch
+from infra.expiry import Expiry
 from infra.ids import new_id
 from infra.incoming import Expired, IncomingStream, PartsLost
 from infra.jobs import INLINE_BODY_LIMIT_BYTES, Job, JobFailover, JobQueue, Lane, PublishUnknown, provider_share
@@ -83,12 +84,12 @@ class Dispatcher:
         """The requests that were published and have not ended, to choose the lane of the next."""
         self._sync_by_provider: Counter[str] = Counter()
         """Those in the lane `sync`. A provider counts by its name and its owner."""
-        self._in_flight = 0
+        self._all: Counter[None] = Counter()
 
     @property
     def in_flight(self) -> int:
         """The requests that workers have, or that wait for one; not those of asynchronous jobs."""
-        return self._in_flight
+        return self._all[None]
 
     def check_room(self, ctx: RequestContext) -> None:
         """Let a request pass that has room beside those that are with workers already.
@@ -99,7 +100,7 @@ class Dispatcher:
 
         """
         project_id, provider = ctx.identity.project_id, _provider_of(ctx)
-        free = self._max_in_flight - self._in_flight
+        free = self._max_in_flight - self.in_flight
         has_room = self._by_project[project_id] < PROJECT_FACTOR * free and provider_may_start(
             PROVIDER_FACTOR,
             running=self._by_provider[provider],
@@ -127,7 +128,8 @@ class Dispatcher:
                 ctx.disconnect.check()
                 await self._publish(ctx, lane)
                 waiting = ctx.disconnect.or_disconnect(ended) if _is_cancelled_with_its_caller(ctx) else ended
-                outcome = await asyncio.wait_for(waiting, max(0.0, ctx.remaining_s(self._now())))
+                with Expiry(ended, ctx.remaining_s(self._now())):
+                    outcome = await waiting
             except TimeoutError:
                 return await self._committed_late(ctx)
             except ClientDisconnected as error:
@@ -202,11 +204,10 @@ class Dispatcher:
     async def _remember_answered(self, ctx: RequestContext, committed: Committed) -> None:
         """Remember the log's position after the answer, and what the provider counted a long prompt as."""
         receipt = committed.receipt
-        ctx = ctx.answered_by(receipt)
-        prompt = ctx.prompt
         self._recorder.note_position(receipt)
-        is_from_it = (receipt.provider, receipt.upstream_model) == (ctx.target.provider, ctx.target.upstream_model)
-        if prompt is not None and is_from_it and not receipt.is_estimated:
+        answered = ctx.answered_by(receipt)
+        prompt = answered.prompt
+        if prompt is not None and answered.is_origin_of(receipt) and not receipt.is_estimated:
             await self._prompts.remember(prompt.chain, receipt.usage.prompt_tokens, text_bound=prompt.text_bound)
 
     async def _committed_late(self, ctx: RequestContext) -> Committed:
@@ -313,16 +314,14 @@ class Dispatcher:
             asked=inference_request.asked,
         )
 
-    @contextmanager
-    def _lane(self, ctx: RequestContext) -> Iterator[Lane]:
+    def _lane(self, ctx: RequestContext) -> AbstractContextManager[Lane]:
         """Count a request until the block ends. Gives the lane for its job.
 
         That is `bulk` if its tenant has many in flight, or some to a provider that has many in `sync`. Requests of
         asynchronous jobs have their own lane, and do not count.
         """
         if ctx.inference_request.background is not None:
-            yield "async"
-            return
+            return nullcontext("async")
         project_id, key_id, provider = ctx.identity.project_id, ctx.identity.key_id, _provider_of(ctx)
         is_modest = self._by_project_and_provider[project_id, provider] < MODEST_PER_PROVIDER
         is_many = (
@@ -330,25 +329,35 @@ class Dispatcher:
             or self._by_key[key_id] >= SYNC_PER_KEY
             or (self._sync_by_provider[provider] >= SYNC_PER_PROVIDER and not is_modest)
         )
-        counted: list[tuple[Counter[Any], str | tuple[str, str]]] = [
+        counts: list[tuple[Counter[Any], object]] = [
+            (self._all, None),
             (self._by_project, project_id),
             (self._by_key, key_id),
             (self._by_provider, provider),
             (self._by_project_and_provider, (project_id, provider)),
         ]
         if not is_many:
-            counted.append((self._sync_by_provider, provider))
-        for counter, name in counted:
+            counts.append((self._sync_by_provider, provider))
+        return _Counted("bulk" if is_many else "sync", counts)
+
+
+class _Counted:
+    """A request in flight, which is counted for as long as its block lasts."""
+
+    def __init__(self, lane: Lane, counts: Sequence[tuple[Counter[Any], object]]) -> None:
+        self._lane = lane
+        self._counts = counts
+
+    def __enter__(self) -> Lane:
+        for counter, name in self._counts:
             counter[name] += 1
-        self._in_flight += 1
-        try:
-            yield "bulk" if is_many else "sync"
-        finally:
-            self._in_flight -= 1
-            for counter, name in counted:
-                counter[name] -= 1
-                if not counter[name]:
-                    del counter[name]
+        return self._lane
+
+    def __exit__(self, *_: object) -> None:
+        for counter, name in self._counts:
+            counter[name] -= 1
+            if not counter[name]:
+                del counter[name]
 
 
 def _provider_of(ctx: RequestContext) -> str:

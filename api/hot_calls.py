@@ -91,5 +91,7 @@ def _handlers_at(app: Litestar, paths: Iterable[str]) -> Iterable[tuple[str, HTT
 
 
 def _has_plain_host(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    host = next((value for name, value in headers if name == b"host"), b"")
-    return _PLAIN_HOST.fullmatch(host) is not None
+    for name, value in headers:
+        if name == b"host":
+            return _PLAIN_HOST.fullmatch(value) is not None
+    return True

@@ -22,6 +22,7 @@ from api.planned_targets import within_room, without_others, without_unpriced
 from api.refusals import REFUSALS, Refusals
 from api.replays import Replays
 from api.request_context import InferenceRequest, RequestContext
+from api.request_facts import RequestFacts
 from api.request_planner import RequestPlanner, within_budget
 from api.request_recorder import RequestRecorder
 from api.response_cache import CachedResponse, ResponseCache
@@ -94,17 +95,6 @@ class InferenceService:
             model=target.upstream_model,
             is_stream=inference_request.stream is not None,
         )
-        response = await self._infer(caller, inference_request, receive)
-        facts.cache, facts.attempts = response.cache_result, response.attempts
-        if isinstance(response, InferenceResponse):
-            facts.answered_by(response.receipt, response.cost_nano_usd)
-        else:
-            facts.begun_by(provider=response.target.provider, model=response.target.upstream_model)
-        return response
-
-    async def _infer(
-        self, caller: Caller, inference_request: InferenceRequest, receive: Receive
-    ) -> InferenceResponse | StreamedResponse:
         is_counted = False
         is_cancellable = inference_request.stream is not None or caller.cancel_on_disconnect
         is_cancellable = is_cancellable or inference_request.idempotency is not None
@@ -124,13 +114,16 @@ class InferenceService:
                     names_own = await self._objects.check(caller.project_id, ctx.target.provider, ctx.body)
                     ctx = replace(ctx, needs_own_credential=ctx.needs_own_credential or names_own)
                 try:
-                    return await self._run(ctx)
+                    response = await self._run(ctx)
                 except StaleKey as stale:
                     caller, is_counted = await self._authenticator.reload(caller), stale.is_counted
                     retargeted = self._retargeted(caller, inference_request)
                     if retargeted is None:
                         break  # the body is in the dialect of a provider that has another by now
                     inference_request = retargeted
+                else:
+                    _note(facts, response)
+                    return response
         raise Unavailable("the key is being changed at this moment: try again", retry_after_s=1)
 
     def _retargeted(self, caller: Caller, request: InferenceRequest) -> InferenceRequest | None:
@@ -266,3 +259,11 @@ class InferenceService:
             dropped=ctx.identity.dropped,
             latency_ms=ctx.recorded_latency_ms(receipt.answered_at) if ctx.identity.idempotency is not None else None,
         )
+
+
+def _note(facts: RequestFacts, response: InferenceResponse | StreamedResponse) -> None:
+    facts.cache, facts.attempts = response.cache_result, response.attempts
+    if isinstance(response, InferenceResponse):
+        facts.answered_by(response.receipt, response.cost_nano_usd)
+    else:
+        facts.begun_by(provider=response.target.provider, model=response.target.upstream_model)

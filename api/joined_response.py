@@ -64,12 +64,11 @@ class JoinedResponse:
         headers = [*cycle.default_headers, *head["headers"]]
         if not _is_plain(headers, len(body)):
             return False
-        lines = [STATUS_LINE[status], *(b"%b: %b\r\n" % header for header in headers)]
-        if not cycle.keep_alive:
-            lines.append(b"connection: close\r\n")
+        lines = [b"%b: %b\r\n" % header for header in headers]
+        closing = b"" if cycle.keep_alive else b"connection: close\r\n"
         cycle.response_started = cycle.response_complete = True
         cycle.waiting_for_100_continue = False
-        cycle.transport.write(b"".join((*lines, b"\r\n", body)))
+        cycle.transport.write(b"".join((STATUS_LINE[status], *lines, closing, b"\r\n", body)))
         cycle.message_event.set()
         if not cycle.keep_alive:
             cycle.transport.close()
@@ -78,17 +77,17 @@ class JoinedResponse:
 
 
 def _has_length(head: HTTPResponseStartEvent) -> bool:
-    return any(name == _LENGTH for name, _ in head["headers"])
+    return _LENGTH in [name for name, _ in head["headers"]]
 
 
 def _is_plain(headers: Sequence[tuple[bytes, bytes]], body_bytes: int) -> bool:
     """True for headers that can be written as they are, and are those of a body of this length."""
-    names = [name for name, _ in headers]
+    names, values = zip(*headers, strict=True)
     if names.count(_LENGTH) != 1 or not _OF_THE_CONNECTION.isdisjoint(names):
         return False
-    name_text, value_text = b"".join(names), b"".join([value for _, value in headers])
-    return (
-        headers[names.index(_LENGTH)][1] == b"%d" % body_bytes
+    name_text, value_text = b"".join(names), b"".join(values)
+    return bool(
+        values[names.index(_LENGTH)] == b"%d" % body_bytes
         and name_text.islower()
         and len(name_text.translate(None, _NO_NAME)) == len(name_text)
         and len(value_text.translate(None, _CONTROL)) == len(value_text)

@@ -11,21 +11,22 @@ from api.request_facts import RequestFacts
 from infra.admission import Outcome
 from infra.figures import SECONDS, Children, ModelLabels, ProcessFigures
 
-_GROUPS = (
-    ("/api/v1/completions/chat", "chat"),
-    ("/api/v1/completions/embeddings", "embeddings"),
-    ("/api/v1", "native"),
-    ("/v1/chat/completions", "openai-chat"),
-    ("/v1/embeddings", "openai-embeddings"),
-    ("/v1/responses", "openai-responses"),
-    ("/v1/completions", "openai-completions"),
-    ("/v1/moderations", "openai-moderations"),
-    ("/v1/messages", "anthropic-messages"),
-    ("/v1/models", "vendor-models"),
-    ("/health", "health"),
-    ("/metrics", "metrics"),
-    ("/static/", "dashboard"),
-)
+_GROUPS = {
+    "/api/v1/completions/chat": "chat",
+    "/api/v1/completions/embeddings": "embeddings",
+    "/api/v1": "native",
+    "/v1/chat/completions": "openai-chat",
+    "/v1/embeddings": "openai-embeddings",
+    "/v1/responses": "openai-responses",
+    "/v1/completions": "openai-completions",
+    "/v1/moderations": "openai-moderations",
+    "/v1/messages": "anthropic-messages",
+    "/v1/models": "vendor-models",
+    "/health": "health",
+    "/metrics": "metrics",
+    "/static/": "dashboard",
+}
+"""By the beginning of their paths: the first that fits counts."""
 
 REFUSAL_REASONS: dict[Outcome, str] = {
     "rate_limit": "rate",
@@ -43,7 +44,10 @@ def route_of(path: str, *, has_viewer: bool = False) -> str:
 
     `has_viewer`: the request is of somebody who has signed in to the dashboard, whose pages have no common beginning.
     """
-    return next((name for prefix, name in _GROUPS if path.startswith(prefix)), "dashboard" if has_viewer else "other")
+    if path in _GROUPS:
+        return _GROUPS[path]
+    found = (name for prefix, name in _GROUPS.items() if path.startswith(prefix))
+    return next(found, "dashboard" if has_viewer else "other")
 
 
 class Metrics:

@@ -391,6 +391,7 @@ async def _serve(app: object, services: Services, listener: socket.socket, stop:
     server = uvicorn.Server(
         uvicorn.Config(
             app,  # type: ignore[arg-type]  # Litestar's ASGI types and uvicorn's are the same protocol
+            interface="asgi3",
             loop="none",
             http=protocol,  # type: ignore[arg-type]  # called like a class, as uvicorn calls it
             ws="none",

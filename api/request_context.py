@@ -209,10 +209,16 @@ class RequestContext(Struct, frozen=True, kw_only=True):
 
     def answered_by(self, receipt: Receipt) -> "RequestContext":
         """The request at the target that a receipt names; this one if it names none of them."""
-        origin = (receipt.provider, receipt.upstream_model)
-        targets = (one.target for one in (self, *self.further))
-        found = next((n for n, one in enumerate(targets) if (one.provider, one.upstream_model) == origin), 0)
-        return self.at(found)
+        if not self.is_origin_of(receipt):
+            for number, one in enumerate(self.further, start=1):
+                if one.is_origin_of(receipt):
+                    return self.at(number)
+        return self
+
+    def is_origin_of(self, receipt: Receipt) -> bool:
+        """Return True if the receipt is of the request at this target."""
+        target = self.target
+        return receipt.provider == target.provider and receipt.upstream_model == target.upstream_model
 
     def settled(self, cost_nano_usd: NanoUsd | None) -> "RequestContext":
         """The context after the response: what the request held in the budget has become its cost."""

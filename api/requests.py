@@ -9,12 +9,13 @@ import codecs
 import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from litestar import Request
 from litestar.connection import ASGIConnection
-from litestar.datastructures import MultiDict
+from litestar.datastructures import Headers, MultiDict
 from litestar.exceptions import HTTPException, InternalServerException
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.types import Empty, Receive, Scope
@@ -85,6 +86,11 @@ class _FallbacksHeader(Struct, frozen=True, rename={"names": "x-gateway-fallback
 class CountedRequest(Request[Any, Any, Any]):
     """A request whose body counts against the process's budget, as it came and as it is unpacked."""
 
+    @cached_property
+    def headers(self) -> Headers:
+        """The headers, which Litestar's property looks for anew each time."""
+        return super().headers
+
     @property
     def max_body_bytes(self) -> int:
         """The longest body that the call takes, as it comes and as it is unpacked."""
@@ -110,8 +116,8 @@ class CountedRequest(Request[Any, Any, Any]):
         read = self._connection_state.body
         if read is not Empty:
             return read
-        packed_as = self.headers.getall("content-encoding") if "content-encoding" in self.headers else ()
-        encodings = encodings_of(packed_as)
+        headers = self.headers
+        encodings = encodings_of(headers.getall("content-encoding")) if "content-encoding" in headers else ()
         body = await self._read()
         if encodings and body:
             body = await self._unpacked(body, encodings)

@@ -27,6 +27,9 @@ MAX_BACKOFF_S = 10.0
 HEALTHY_AFTER_S = 30.0
 POLL_S = 0.1
 KILL_WAIT_S = 5.0
+PIECE_BYTES = 64 * 1024
+MAX_LINE_BYTES = 64 * 1024
+"""What is longer is printed as several lines."""
 SPARE_POLL_S = 2.0
 """Between two looks if a spare was taken. The process that it became starts first."""
 
@@ -42,12 +45,12 @@ class ChildSpec(Struct, frozen=True, kw_only=True):
 
 def say(name: str, text: str) -> None:
     """Print a line under the name of a process, now."""
-    print(_line(name, text), end="", file=sys.stderr, flush=True)
+    print(_lines(name, [text]), end="", file=sys.stderr, flush=True)
 
 
-def _line(name: str, text: str) -> str:
+def _lines(name: str, texts: Sequence[str]) -> str:
     over = CLEAR_LINE if sys.stderr.isatty() else ""  # a step of the start may stand there
-    return f"{over}{name:<11} | {printable(text, keep=TAB)}\n"
+    return "".join([f"{over}{name:<11} | {printable(text, keep=TAB)}\n" for text in texts])
 
 
 class Output:
@@ -57,13 +60,13 @@ class Output:
         self._writer = writer
         self._left_out = 0
 
-    def say(self, name: str, text: str) -> None:
-        """Print a line under the name of a process, a moment later. If nobody reads them, it is left out."""
-        told = _line("up", f"{self._left_out} lines were left out: nobody read them") if self._left_out else ""
-        if self._writer.write(told + _line(name, text)):
+    def say(self, name: str, *texts: str) -> None:
+        """Print lines under the name of a process, a moment later. If nobody reads them, they are left out."""
+        told = _lines("up", [f"{self._left_out} lines were left out: nobody read them"]) if self._left_out else ""
+        if self._writer.write(told + _lines(name, texts)):
             self._left_out = 0
         else:
-            self._left_out += 1
+            self._left_out += len(texts)
 
 
 class Child:
@@ -144,14 +147,16 @@ class Child:
         return await asyncio.to_thread(self._process.wait)
 
     async def _print_lines(self, reader: asyncio.StreamReader) -> None:
-        while True:
-            try:
-                line = await reader.readline()
-            except ValueError:  # a line longer than the reader's limit: its rest comes as the next one
-                continue
-            if not line:
-                return
-            self._output.say(self._spec.name, line.decode(errors="replace").rstrip("\n"))
+        """Print the lines that come, all that are there at a time."""
+        begun = b""
+        while piece := await reader.read(PIECE_BYTES):
+            whole, newline, begun = (begun + piece).rpartition(b"\n")
+            if len(begun) > MAX_LINE_BYTES:  # its rest comes as the next one
+                whole, newline, begun = whole + newline + begun, b"\n", b""
+            if newline:
+                self._output.say(self._spec.name, *whole.decode(errors="replace").split("\n"))
+        if begun:
+            self._output.say(self._spec.name, begun.decode(errors="replace"))
 
 
 class Server:

@@ -73,10 +73,9 @@ def origin_of(headers: Iterable[tuple[bytes, bytes]], session_in_body: str | Non
     """The origin of a request by its headers (lower-case names), and by what its body says; None: nothing is said."""
     best: dict[Dimension, tuple[int, bytes, bytes]] = {}
     for name, value in headers:
-        ranked = _RANKS.get(name)
-        if ranked is None or not value or len(value) > MAX_READ_CHARS:
+        if name not in _RANKS or not value or len(value) > MAX_READ_CHARS:
             continue
-        dimension, rank = ranked
+        dimension, rank = _RANKS[name]
         if dimension not in best or rank < best[dimension][0]:
             best[dimension] = (rank, name, value)
     said = {dimension: _said(dimension, name, value) for dimension, (_, name, value) in best.items()}

@@ -34,7 +34,7 @@ def to_usd(amount: NanoUsd) -> Decimal:
     if not amount:
         return Decimal(0)
     dollars = Decimal(amount).scaleb(-9).normalize()
-    return dollars if dollars.as_tuple().exponent <= 0 else dollars.quantize(Decimal(1))  # type: ignore[operator]  # finite
+    return dollars if amount % (10 * NANO_PER_USD) else dollars.quantize(Decimal(1))  # tens of dollars: no exponent
 
 
 def divide_half_even(numerator: int, denominator: int) -> int:

@@ -6,6 +6,7 @@ price is never counted as free: the breakdown names it, and the cost is a lower 
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Literal
 
 from msgspec import Struct
@@ -16,6 +17,8 @@ from domain.money import NanoUsd, divide_half_even
 from domain.tokens import TokenUsage
 
 TOKENS_PER_PRICE = 1_000_000
+MAX_CACHED_PRICES = 1_024
+"""Rows of prices whose highest one is remembered."""
 
 
 class ClassPrices(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -159,8 +162,9 @@ does, so that without a price of its own it has none.
 def class_price(prices: ClassPrices, token_class: str) -> int | None:
     """Nano-dollars per million tokens of a class; None if it has no price."""
     price: int | None = getattr(prices, token_class)
-    if price is None and (other := FALLBACKS.get(token_class)) is not None:
-        return class_price(prices, other)
+    while price is None and token_class in FALLBACKS:
+        token_class = FALLBACKS[token_class]
+        price = getattr(prices, token_class)
     return price
 
 
@@ -324,16 +328,22 @@ def _without_writes(prices: ClassPrices, *, writes_5m: bool, writes_1h: bool) ->
 
 def dearest(price: Price, classes: tuple[str, ...]) -> int | None:
     """The highest price of these classes over every context tier; None if one of them has none in some tier."""
-    most = 0
-    for row in (price.prices, *(tier.prices for tier in price.tiers)):
-        for name in classes:
-            value = class_price(row, name)
-            if value is None:
-                return None
-            most = max(most, value)
-    return most
+    highest = _highest(price.prices, classes)
+    for tier in price.tiers:
+        in_tier = _highest(tier.prices, classes)
+        highest = max(highest, in_tier) if highest is not None and in_tier is not None else None
+    return highest
 
 
+@lru_cache(maxsize=MAX_CACHED_PRICES)
+def _highest(prices: ClassPrices, classes: tuple[str, ...]) -> int | None:
+    """The highest price of these classes; None if one of them has none."""
+    values = [class_price(prices, name) for name in classes]
+    known = [value for value in values if value is not None]
+    return max(known) if len(known) == len(values) else None
+
+
+@lru_cache(maxsize=MAX_CACHED_PRICES)
 def dearest_class(prices: ClassPrices, classes: tuple[str, ...]) -> str:
     """The class with the highest price; of several the first."""
     return max(classes, key=lambda name: class_price(prices, name) or 0)

@@ -5,6 +5,7 @@ Does not know prices or credentials. A table of rules, tried in order; nothing e
 
 import re
 from collections.abc import Container, Mapping, Sequence
+from functools import lru_cache
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
@@ -21,6 +22,9 @@ NamedKind = Literal["openai", "anthropic"]
 OPENAI: Kind = "openai"
 ANTHROPIC: Kind = "anthropic"
 ECHO: Kind = "echo"
+
+MAX_CACHED_NAMES = 4_096
+"""Names of models whose built-in provider is remembered."""
 
 ProviderName = Annotated[str, Meta(pattern=rf"^[a-z0-9][a-z0-9_-]{{0,62}}{END}")]
 
@@ -115,6 +119,7 @@ def resolve_target(
     return Target(model=model, provider=kind, kind=kind, upstream_model=upstream_model)
 
 
+@lru_cache(maxsize=MAX_CACHED_NAMES)
 def built_in_kind(model: str) -> Kind | None:
     """The built-in provider that the rules give a name without a provider's in front; None: no rule matches."""
     return next((kind for rule, kind in _RULES if rule.fullmatch(model)), None)

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit, urlunsplit
 import nats
 import structlog
 from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
 from infra.broker_access import ANONYMOUS, BrokerAccess
 
@@ -35,8 +37,32 @@ class BrokerClosed(nats.errors.Error):
     """The connection has ended for good: the server refuses it (credentials withdrawn, a protocol error)."""
 
 
+Take = Callable[[str, str, bytes], None]
+"""Takes a message: its subject, that of its reply (empty if none is wanted), its data."""
+
+
 class _Client(Client):
-    """nats-py's client, with two of its waits ended and one of its silences broken."""
+    """nats-py's client, with two of its waits ended, one of its silences broken, and a shorter way for messages."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.takers: dict[int, Take] = {}
+        """By the ids of their subscriptions."""
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        """Call who takes a message at once. Through a subscription's queue and task that costs 18 calls more."""
+        take = self.takers.get(sid)
+        if take is None:
+            await super()._process_msg(sid, subject, reply, data, headers)
+            return
+        try:
+            take(subject.decode(), reply.decode(), data)
+        except Exception as error:  # noqa: BLE001 - as a subscription does: it has to go on
+            await self._error_cb(error)
+
+    def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
+        super()._remove_sub(sid, max_msgs)
+        self.takers.pop(sid, None)
 
     async def _attempt_reconnect(self) -> None:
         """Drop the old connection first: its close would wait, without end, for a server that reads nothing more."""
@@ -57,7 +83,8 @@ class Broker:
     """A connection that reconnects for ever, with callbacks for each time that it has."""
 
     def __init__(self) -> None:
-        self.client: Client = _Client()
+        self._client = _Client()
+        self.client: Client = self._client
         self._on_reconnect: list[Callable[[], None]] = []
         self._connected_again = asyncio.Event()
         self._closing = False
@@ -93,6 +120,21 @@ class Broker:
         except TimeoutError:
             reason = self.client.last_error
             raise TimeoutError(f"no server answers within {FIRST_CONNECT_TIMEOUT_S:g} s ({reason})") from None
+
+    async def subscribe(self, subject: str, take: Take) -> Subscription:
+        """Have messages taken as they come, by what waits for nothing. Their headers are not read.
+
+        Raises:
+            nats.errors.Error: the connection has ended for good.
+
+        """
+
+        async def take_early(message: Msg) -> None:  # one that came before its taker was known
+            take(message.subject, message.reply, message.data)
+
+        subscription = await self.client.subscribe(subject, cb=take_early)
+        self._client.takers[subscription._id] = take  # noqa: SLF001 - as above
+        return subscription
 
     def on_reconnect(self, callback: Callable[[], None]) -> None:
         """Call `callback` each time the connection is back."""

@@ -8,7 +8,7 @@ import importlib.metadata
 import platform
 from collections import Counter
 from collections.abc import Sequence
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram, ProcessCollector
 from prometheus_client.metrics import MetricWrapperBase
@@ -88,21 +88,17 @@ def _place(provider: str, model: str) -> tuple[str, str]:
     return (provider, ECHO if provider == ECHO else model)
 
 
-class Children(Generic[Metric]):
-    """The series of a metric by the values of its labels. Finding one takes a look into a dict.
-
-    Callers bound the values.
+class Children(dict[tuple[str, ...], Metric]):
+    """The series of a metric by the values of its labels, in the order of the metric's. Each is made when it is asked
+    for. Callers bound the values.
     """
 
     def __init__(self, metric: Metric) -> None:
+        super().__init__()
         self._metric = metric
-        self._found: dict[tuple[str, ...], Metric] = {}
 
-    def __getitem__(self, labels: tuple[str, ...]) -> Metric:
-        """Return the series of these values, in the order of the metric's labels."""
-        child = self._found.get(labels)
-        if child is None:
-            child = self._found[labels] = self._metric.labels(*labels)
+    def __missing__(self, labels: tuple[str, ...]) -> Metric:
+        child = self[labels] = self._metric.labels(*labels)
         return child
 
 

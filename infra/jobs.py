@@ -34,6 +34,7 @@ from domain.request_identity import RequestIdentity
 from domain.routes import FailoverCause, RouteTarget
 from domain.routing import Kind
 from infra.broker import Broker, BrokerErrors
+from infra.confirmed_publisher import ConfirmedPublisher
 
 STREAM = "JOBS"
 HttpMethod = Literal["GET", "POST", "DELETE"]
@@ -288,6 +289,7 @@ class JobQueue:
         """Keep the jobs on `replicas` servers; None: on three if the cluster has three, else on one."""
         self._broker = broker
         self._jetstream = broker.client.jetstream(timeout=API_TIMEOUT_S)
+        self._publisher = ConfirmedPublisher(broker)
         self._replicas = replicas
         self._restoring = asyncio.Lock()
 
@@ -446,7 +448,7 @@ class JobQueue:
             try:
                 if not self._broker.is_connected:  # else every try would wait in the buffer, to be sent in the end
                     await self._broker.wait_until_connected(until - time.monotonic())
-                await self._jetstream.publish(subject, payload, timeout=confirm_s, headers={"Nats-Msg-Id": message_id})
+                await self._publisher.publish(subject, payload, message_id, confirm_s)
                 return
             except APIError as error:
                 if error.err_code == _STREAM_FULL:

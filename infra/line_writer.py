@@ -75,11 +75,8 @@ class LineWriter:
 
 def _pieces(data: bytes) -> Iterator[bytes]:
     """Lines together, as many as a pipe takes whole."""
-    piece = b""
-    for line in data.splitlines(keepends=True):
-        if piece and len(piece) + len(line) > PIECE_BYTES:
-            yield piece
-            piece = b""
-        piece += line
-    if piece:
-        yield piece
+    start = 0
+    while start < len(data):
+        end = data.rfind(b"\n", start, start + PIECE_BYTES) + 1 or data.find(b"\n", start) + 1 or len(data)
+        yield data[start:end]
+        start = end

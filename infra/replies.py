@@ -7,10 +7,10 @@ requests missing frames again (`Resends`), and reads an ending that was lost fro
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import msgspec
 import structlog
@@ -37,8 +37,6 @@ from infra.reply_subjects import (
 )
 
 MAX_BODY_BYTES = 256 * 1024 * 1024
-PENDING_BYTES_LIMIT = 1024 * 1024 * 1024
-PENDING_FRAMES_LIMIT = 1_000_000
 AWAITED_TIMEOUT_S = 0.5
 RESEND_INTERVAL_S = 1.0
 MAX_RESENDS = 6
@@ -71,6 +69,8 @@ class Failed(Struct, frozen=True):
 
     failure: JobFailure
 
+
+Given = TypeVar("Given")
 
 log = structlog.get_logger(__name__)
 _encode = msgspec.msgpack.Encoder().encode
@@ -214,67 +214,75 @@ class _Waiter:
         self._resends.end()
 
 
+class _Collecting(Generic[Given]):
+    """Hands the frames of a request to a collector for as long as its block lasts, to which it gives `given`."""
+
+    def __init__(self, inbox: "ReplyInbox", request_id: str, collector: Collector, given: Given) -> None:
+        self._inbox = inbox
+        self._request_id = request_id
+        self._collector = collector
+        self._given = given
+
+    def __enter__(self) -> Given:
+        self._inbox.waiters[self._request_id] = self._collector
+        return self._given
+
+    def __exit__(self, *_: object) -> None:
+        del self._inbox.waiters[self._request_id]
+        self._inbox.jobs.pop(self._request_id, None)
+
+
 class ReplyInbox:
     """Receives the frames of all requests of one API process, over one subscription."""
 
     def __init__(self, broker: Broker, api_id: str) -> None:
+        self._broker = broker
         self._client = broker.client
         self._api_id = api_id
-        self._waiters: dict[str, Collector] = {}
-        self._jobs: dict[str, Job] = {}
+        self.waiters: dict[str, Collector] = {}
+        """The collectors of the requests that are waited for."""
+        self.jobs: dict[str, Job] = {}
+        """The jobs of those that have been published."""
         self._publishing: set[asyncio.Task[None]] = set()
         self._subscription: Subscription | None = None
 
     async def open(self) -> None:
         """Subscribe."""
-        self._subscription = await self._client.subscribe(
-            self.subject("*"),
-            cb=self._take,
-            pending_msgs_limit=PENDING_FRAMES_LIMIT,
-            pending_bytes_limit=PENDING_BYTES_LIMIT,
-        )
+        self._subscription = await self._broker.subscribe(self.subject("*"), self._take)
 
     def subject(self, request_id: str) -> str:
         """The `reply_to` of a request of this process."""
         return f"reply.{self._api_id}.{request_id}"
 
-    @contextmanager
     def expect(
         self, request_id: str, in_hand: BytesInHand | None = None
-    ) -> Iterator[asyncio.Future[Committed | Failed]]:
+    ) -> "_Collecting[asyncio.Future[Committed | Failed]]":
         """Collect the request's frames until the block ends; the future has how it ended.
 
         Counts what comes in `in_hand`, if it is given: the future raises Overloaded if there is no room for it.
         """
         waiter = _Waiter(self.resends(request_id), in_hand)
-        with self.collect(request_id, waiter):
-            yield waiter.ended
+        return _Collecting(self, request_id, waiter, waiter.ended)
 
-    @contextmanager
-    def collect(self, request_id: str, collector: Collector) -> Iterator[None]:
+    def collect(self, request_id: str, collector: Collector) -> "_Collecting[None]":
         """Hand the request's frames to a collector until the block ends."""
-        self._waiters[request_id] = collector
-        try:
-            yield
-        finally:
-            del self._waiters[request_id]
-            self._jobs.pop(request_id, None)
+        return _Collecting(self, request_id, collector, None)
 
     def keep_job(self, job: Job) -> None:
         """Keep a job while its request is waited for: it may have to be dispatched again."""
-        self._jobs[job.identity.request_id] = job
+        self.jobs[job.identity.request_id] = job
 
     def job(self, request_id: str) -> Job | None:
         """Return the job of a request that is waited for."""
-        return self._jobs.get(request_id)
+        return self.jobs.get(request_id)
 
     def collectors(self) -> list[tuple[str, Collector]]:
         """Return the requests that are waited for at this moment."""
-        return list(self._waiters.items())
+        return list(self.waiters.items())
 
     def end_by_log(self, request_id: str, end: Completed | JobFailure) -> None:
         """Give a request the end that the log has, if it is still waited for."""
-        if (waiter := self._waiters.get(request_id)) is not None:
+        if (waiter := self.waiters.get(request_id)) is not None:
             waiter.end_by_log(end)
 
     def resends(self, request_id: str) -> Resends:
@@ -344,24 +352,23 @@ class ReplyInbox:
         if self._subscription is not None:
             await self._subscription.unsubscribe()
 
-    async def _take(self, message: Msg) -> None:
-        waiter = self._waiters.get(message.subject.rpartition(".")[2])
-        if message.reply:
-            await self._reply(message, waiter)
-        elif waiter is not None and message.data:  # empty: NATS says that no worker listens to a resend
+    def _take(self, subject: str, reply: str, data: bytes) -> None:
+        waiter = self.waiters.get(subject.rpartition(".")[2])
+        if reply:
+            self._answer(decode_frame(data), reply, waiter)
+        elif waiter is not None and data:  # empty: NATS says that no worker listens to a resend
             try:
-                waiter.take(decode_frame(message.data))
+                waiter.take(decode_frame(data))
             except Overloaded as error:
                 waiter.fail(error)
 
-    async def _reply(self, message: Msg, waiter: Collector | None) -> None:
+    def _answer(self, question: Frame, reply: str, waiter: Collector | None) -> None:
         """Answer a worker's question."""
-        question = decode_frame(message.data)
         if question.kind == "waits?":
-            await message.respond(YES if waiter is not None else NO)
+            self._publish(reply, YES if waiter is not None else NO)
         elif question.kind != "room?":
-            await message.respond(NO if waiter is not None and waiter.begin_again() else YES)
+            self._publish(reply, NO if waiter is not None and waiter.begin_again() else YES)
         elif waiter is None:
-            await message.respond(NO)
+            self._publish(reply, NO)
         else:
-            waiter.when_room(question, partial(self._publish, message.reply, YES))
+            waiter.when_room(question, partial(self._publish, reply, YES))

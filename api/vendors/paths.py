@@ -5,7 +5,7 @@ OpenAI's clients append `/chat/completions` to their base URL, Anthropic's `/v1/
 same name, so that the name alone says which is meant. Any call that is answered to GET is answered to HEAD as well.
 """
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from typing import Any, cast
 
 from litestar.enums import ScopeType
@@ -39,7 +39,7 @@ class VendorPaths:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Pass on. The server keeps its own scope: it sends no body to HEAD. `raw_path` stays as it was called."""
         if scope["type"] == ScopeType.HTTP:
             path, model = served_path(scope["path"])
@@ -52,7 +52,7 @@ class VendorPaths:
                 changes["method"] = "GET"
             if changes:
                 scope = cast("Scope", {**scope, **changes})
-        await self._app(scope, receive, send)
+        return self._app(scope, receive, send)
 
 
 def served_path(path: str) -> tuple[str, str | None]:

@@ -61,7 +61,10 @@ class Reads:
     @property
     def first(self) -> Read:
         """The first that can be served."""
-        return next(read for read in self.each if read is not None)
+        for read in self.each:
+            if read is not None:
+                return read
+        raise AssertionError("a request is read for a target that can serve it")
 
     def at(self, number: int) -> Read:
         """The request at a target of this number."""

@@ -28,6 +28,7 @@ from api.requests import (
     request_id_of,
     services_of,
 )
+from api.services import Services
 from api.vendors.reading import Read, Reads, read_request
 from domain.call_origin import origin_of
 from domain.dialects.codec import Codec, Dialect, RenderOptions, StreamSummary
@@ -79,6 +80,7 @@ async def handle(request: HttpRequest, endpoint: Endpoint) -> Response[bytes]:
     read = reads.first
     call = _Call(
         request=request,
+        services=services,
         endpoint=endpoint,
         caller=caller,
         size_bytes=len(body),
@@ -105,7 +107,7 @@ async def _serve_by_other_way(
     call: "_Call", codec: Codec, body: bytes, lacked: tuple[Target, Operation]
 ) -> Response[bytes]:
     """Have a request answered by another call of its provider's, and remember that the provider lacks the first one."""
-    missing_calls = services_of(call.request).missing_calls
+    missing_calls = call.services.missing_calls
     reads = await read_request(call.request, call.caller, body, codec, lacked=lacked)
     target, operation = lacked
     try:
@@ -132,7 +134,7 @@ async def _serve(call: "_Call", reads: Reads, request_id: str) -> Response[bytes
     if not reads.plan.is_ordinary:
         each = [one if one is None else _request(call, one, request_id) for one in reads.each]
         inference_request = planned(reads.plan, each, reads.left_out)
-    response = await services_of(request).inference.infer(call.caller, inference_request, request.receive)
+    response = await call.services.inference.infer(call.caller, inference_request, request.receive)
     if inference_request.stream is not None:
         read = reads.first
         if isinstance(response, InferenceResponse):  # it is replayed
@@ -153,7 +155,7 @@ async def _as_answered(call: "_Call", read: Read, response: InferenceResponse) -
     replay, endpoint = response.replay, call.endpoint
     if replay is None or replay.is_passthrough in (None, read.parsed.body.is_passthrough):
         return read
-    translation = services_of(call.request).dialects.chosen(
+    translation = call.services.dialects.chosen(
         endpoint.dialect, endpoint.operation, read.target.kind, is_passthrough=replay.is_passthrough
     )
     parsed = await offload(call.size_bytes, translation.parse_request, read.passthrough)
@@ -210,6 +212,7 @@ class _Call:
     """One call, before it was read."""
 
     request: HttpRequest
+    services: Services
     endpoint: Endpoint
     caller: Caller
     size_bytes: int

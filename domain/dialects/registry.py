@@ -119,7 +119,10 @@ class DialectRegistry:
     def _vendor(self, target: Target, operation: Operation) -> Codec | None:
         """The codec of a target's provider; None if it is one by configuration, whose models may count otherwise."""
         asked = (operation, self._translated[operation]) if target.base_url is None else ()
-        return next((one for name in asked if (one := self._provider_codecs.get((target.kind, name)))), None)
+        for name in asked:
+            if (target.kind, name) in self._provider_codecs:
+                return self._provider_codecs[target.kind, name]
+        return None
 
     def choose(self, client: Codec, kind: Kind, *, has_call: bool = True, fits: bool = True) -> Translation:
         """The way of a request from a client of this codec to a provider of this kind.

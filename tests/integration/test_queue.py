@@ -301,6 +301,25 @@ async def test_a_broker_that_comes_back_has_lost_no_job(tmp_path: Path) -> None:
         server.stop()
 
 
+async def test_messages_are_taken_at_once_and_one_that_cannot_be_ends_nothing(nats_url: str) -> None:
+    taken: list[tuple[str, str, bytes]] = []
+
+    def take(subject: str, reply: str, data: bytes) -> None:
+        if data == b"bad":
+            raise ValueError("cannot be taken")
+        taken.append((subject, reply, data))
+
+    async with connected(nats_url) as (broker, _):
+        subscription = await broker.subscribe("things.*", take)
+        await broker.client.publish("things.a", b"bad", headers={"a": "b"})
+        await broker.client.publish("things.b", b"good", reply="answers")
+        await eventually(lambda: taken == [("things.b", "answers", b"good")])
+        await subscription.unsubscribe()
+        await broker.client.publish("things.c", b"late")
+        await broker.client.flush()
+        assert len(taken) == 1
+
+
 async def test_an_answer_arrives_whole_in_many_frames(nats_url: str) -> None:
     body = bytes(range(256)) * (3 * FRAME_BYTES // 256) + b"end"
     receipt = Receipt(

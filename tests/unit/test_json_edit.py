@@ -90,6 +90,16 @@ def test_a_body_that_is_no_object_is_refused(body: bytes) -> None:
         (b'{ "usage": {"b": {"cost":7}, "a" : 1 } }', b'{ "usage": {"b": {"cost":7}, "a" : 1,"cost":0.000000012 } }'),
         (b'{"usage":{"cost":7}}', b'{"usage":{"cost":0.000000012}}'),
         (b'{"type":"t","response":{"usage":{"a":1}}}', b'{"type":"t","response":{"usage":{"a":1,"cost":0.000000012}}}'),
+        (
+            b'{"x":{"usage":{"a":1}},"usage":{"a":1},"text":"\\"usage\\""}',
+            b'{"x":{"usage":{"a":1}},"usage":{"a":1,"cost":0.000000012},"text":"\\"usage\\""}',
+        ),
+        (
+            b'{"x":{"usage":{"a":1}},"\\u0075sage":{"a":1}}',
+            b'{"x":{"usage":{"a":1}},"\\u0075sage":{"a":1,"cost":0.000000012}}',
+        ),
+        (b'{"usage":{"a":1},"usage":{"a":2}}', b'{"usage":{"a":2,"cost":0.000000012}}'),
+        (b'{"text":"usage","usage" :\t{"a":1 }}', b'{"text":"usage","usage" :\t{"a":1,"cost":0.000000012 }}'),
         (b'{ "usage": null }', b'{ "usage": null }'),
         (b'{ "id": 1 }', b'{ "id": 1 }'),
         (b'{ "response": {"usage": null} }', b'{ "response": {"usage": null} }'),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cli.supervisor import Child, ChildSpec, Output
+from cli.supervisor import MAX_LINE_BYTES, Child, ChildSpec, Output
 from infra.line_writer import PIECE_BYTES, LineWriter
 from tests.support.waiting import eventually_so
 
@@ -29,6 +29,13 @@ def read_all(fd: int, size: int) -> str:
     found = b""
     while len(found) < size:
         found += os.read(fd, size)
+    return found.decode()
+
+
+def read_until(fd: int, end: bytes) -> str:
+    found = b""
+    while end not in found:
+        found += os.read(fd, 65_536)
     return found.decode()
 
 
@@ -85,3 +92,33 @@ async def test_a_process_is_started_again_while_nobody_reads_what_it_says(tmp_pa
         os.set_blocking(read, False)
         await eventually_so(is_read, within_s=30)
         writer.close()
+
+
+async def test_the_lines_of_a_process_are_printed_whole_each_under_its_name() -> None:
+    says = "import os, time; os.write(1, b'one\\ntw'); time.sleep(0.1); os.write(1, b'o\\n\\n\\x1b[2Jthree')"
+    with pipe() as (read, write):
+        writer = LineWriter(write)
+        child = Child(ChildSpec(name="api-1", argv=(sys.executable, "-c", says), env={}), Output(writer))
+        run = asyncio.create_task(child.run())
+        printed = "".join(f"api-1       | {line}\n" for line in ("one", "two", "", "\\u001b[2Jthree"))
+        found = await asyncio.to_thread(read_until, read, b"three\n")
+        await child.stop(5)
+        run.cancel()
+        await asyncio.gather(run, return_exceptions=True)
+        writer.close()
+    assert found.startswith(printed)  # behind it, that the process has ended
+
+
+async def test_a_line_without_an_end_is_printed_in_pieces() -> None:
+    says = f"import os; os.write(1, b'x' * {3 * MAX_LINE_BYTES}); os.write(1, b'\\ny\\n')"
+    with pipe() as (read, write):
+        writer = LineWriter(write)
+        child = Child(ChildSpec(name="api-1", argv=(sys.executable, "-c", says), env={}), Output(writer))
+        run = asyncio.create_task(child.run())
+        printed = await asyncio.to_thread(read_until, read, b"| y\n")
+        await child.stop(5)
+        run.cancel()
+        await asyncio.gather(run, return_exceptions=True)
+        writer.close()
+    assert printed.partition("| y")[0].count("x") == 3 * MAX_LINE_BYTES
+    assert max(map(len, printed.splitlines())) <= 2 * MAX_LINE_BYTES + len("api-1       | ")

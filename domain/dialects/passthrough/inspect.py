@@ -67,6 +67,8 @@ from domain.names import is_name
 from domain.pdf_size import UNKNOWN, Pdf, pdf_tokens
 
 MAX_OUTPUT_TOKENS = 10_000_000
+_CHANGES_CONTENT = (*EXTRA_COST_FIELDS, SEARCH_FIELD, MCP_FIELD, PARAMETER, PREDICTION)
+"""Fields with which the model may be shown more than the request has, or less."""
 
 
 class PassthroughRequest(Struct, frozen=True, kw_only=True):
@@ -305,11 +307,11 @@ def read_passthrough(
     spans = member_spans(body, decode_members(body))
     check_names(body, fields, has_duplicates=spans is None)
     visitor = _visited(fields)
-    named = next((name for name in codec.context_fields[1:] if fields.get(name)), None)
+    context = [name for name in codec.context_fields if fields.get(name)]
+    named = [name for name in context if name != codec.context_fields[0]]
     caps = _caps(fields, codec.output_caps)
     is_stream = codec.has_streams and fields.get("stream") is True
     stream_options = options if isinstance(options, dict) else {}
-    has_context = any(fields.get(name) for name in codec.context_fields)
     return PassthroughRequest(
         codec=codec,
         editable=EditableObject.of(
@@ -330,16 +332,16 @@ def read_passthrough(
         stream_options=stream_options,
         output_cap=max(caps.values(), default=codec.default_cap),
         cap_fields=tuple(caps),
-        choices=max(_integer(fields, name, MAX_CHOICES) or 1 for name in codec.choice_fields) * codec.prompts(fields),
+        choices=max([_integer(fields, name, MAX_CHOICES) or 1 for name in codec.choice_fields]) * codec.prompts(fields),
         fields_within_cap={name: fields[name] for name in codec.fields_within_cap if name in fields},
         input_tokens=visitor.tokens,
         images=tuple(visitor.images),
-        item_tokens=tuple(visitor.item_tokens) if _counts_alone(fields, visitor, codec) else None,
+        item_tokens=tuple(visitor.item_tokens) if not context and _counts_alone(fields, visitor) else None,
         marks_cache=visitor.marks_cache,
         marks_cache_longer=visitor.marks_cache_longer,
         files=tuple(visitor.files),
-        has_external_content=visitor.has_external_content or has_context,
-        has_stored_content=visitor.has_stored_content or has_context,
+        has_external_content=visitor.has_external_content or bool(context),
+        has_stored_content=visitor.has_stored_content or bool(context),
         unbounded=_extra_cost_field(fields) or visitor.extra_cost_field or unlimited_tool(visitor.hosted_tools, codec),
         compaction=compaction_of(fields),
         predicted_tokens=visitor.predicted_tokens,
@@ -348,10 +350,10 @@ def read_passthrough(
         audio_tokens=visitor.audio_tokens,
         has_external_audio=visitor.has_external_audio,
         writes_audio=writes_audio(fields),
-        unknown=next((name for name in fields if name not in codec.known_fields | SHAPING_FIELDS), None),
-        betas=tuple(str(fields[name]) for name in BETA_FIELDS if fields.get(name)),
+        unknown=_first([name for name in fields if name not in codec.known_fields and name not in SHAPING_FIELDS]),
+        betas=tuple([str(fields[name]) for name in BETA_FIELDS if fields.get(name)]),
         response_id=response_id,
-        provider_object_ref=named or visitor.provider_object_ref,
+        provider_object_ref=_first(named) or visitor.provider_object_ref,
         session=session_in(fields),
         item_ids=tuple(dict.fromkeys(visitor.item_ids)),
         named_models=tuple(named_models(fields, codec.known_fields)) if finds_models else (),
@@ -361,7 +363,7 @@ def read_passthrough(
 def _names(fields: dict[str, Any], codec: Codec) -> tuple[str, str | None]:
     """The model, and the earlier response that the request continues."""
     for name, advice in codec.refused_fields.items():
-        if fields.get(name) is not None:
+        if name in fields and fields[name] is not None:
             raise InvalidRequest(f"`{name}` is not served here: {advice}", field=name)
     model = fields.get("model")
     if model is None:
@@ -376,8 +378,16 @@ def _names(fields: dict[str, Any], codec: Codec) -> tuple[str, str | None]:
 
 def _extra_cost_field(fields: dict[str, Any]) -> str | None:
     """The first field that turns on something whose cost has no known bound. An empty object turns it on as well."""
-    found = next((name for name in EXTRA_COST_FIELDS if fields.get(name) not in (None, [], False)), None)
-    return found or unknown_prediction(fields) or unpriced_modality(fields)
+    return _first(_turned_on(fields, EXTRA_COST_FIELDS)) or unknown_prediction(fields) or unpriced_modality(fields)
+
+
+def _turned_on(fields: dict[str, Any], names: tuple[str, ...]) -> list[str]:
+    """Those of the fields that turn something on, as an empty object does."""
+    return [name for name in names if name in fields and fields[name] not in (None, [], False)]
+
+
+def _first(names: list[str]) -> str | None:
+    return names[0] if names else None
 
 
 def _content_digest(fields: dict[str, Any], stream_changes: dict[str, Any] | None) -> bytes:
@@ -420,21 +430,20 @@ def _integer(fields: dict[str, Any], name: str, largest: int) -> int | None:
 
 def _caps(fields: dict[str, Any], names: tuple[str, ...]) -> dict[str, int]:
     """The output caps that are set. Which of them counts depends on the provider."""
-    return {name: value for name in names if (value := _integer(fields, name, MAX_OUTPUT_TOKENS)) is not None}
+    given = [name for name in names if name in fields]
+    return {name: value for name in given if (value := _integer(fields, name, MAX_OUTPUT_TOKENS)) is not None}
 
 
-def _counts_alone(fields: dict[str, Any], visitor: TokenBoundVisitor, codec: Codec) -> bool:
-    """Return True if the provider counts what the request has, once: it adds nothing, and takes nothing away."""
+def _counts_alone(fields: dict[str, Any], visitor: TokenBoundVisitor) -> bool:
+    """Return True if the provider counts what a request without stored context has, once: it adds nothing, and takes
+    nothing away.
+    """
     return (
         visitor.is_self_contained
         and fields.get("truncation") in (None, "disabled")
         and _keeps_all(fields.get("context_management"))
-        and not any(fields.get(name) for name in codec.context_fields)
         and not visitor.hosted_tools
-        and all(
-            fields.get(name) in (None, [], False)
-            for name in (*EXTRA_COST_FIELDS, SEARCH_FIELD, MCP_FIELD, PARAMETER, PREDICTION)
-        )
+        and not _turned_on(fields, _CHANGES_CONTENT)
     )
 
 
@@ -459,7 +468,7 @@ def _visit(fields: dict[str, Any], visitor: TokenBoundVisitor) -> None:
     visitor.tokens = TOKENS_PER_REQUEST
     visitor.visit_cache_mark(fields.get(CACHE_MARK))
     for name, value in fields.items():
-        if name in CONTENT_FIELDS and isinstance(value, list) and all(isinstance(item, dict) for item in value):
+        if name in CONTENT_FIELDS and isinstance(value, list) and set(map(type, value)) <= {dict}:
             visitor.visit_items(value, name)
         elif name in CONTENT_FIELDS and isinstance(value, list):
             visitor.tokens += TOKENS_PER_MESSAGE * len(value)

@@ -31,10 +31,9 @@ def member_spans(body: bytes, members: Mapping[str, Raw]) -> Spans | None:
     position = 0
     for name, value in members.items():
         before = _before_value(body, position)
-        written = memoryview(value)
-        if before is None or not body.startswith(written, start := before.end()):
+        if before is None or not body.startswith(value, start := before.end()):
             return None
-        end = start + len(written)
+        end = start + len(value)
         spans[name] = (position, start, end)
         position = end
     return spans if not spans or body[position:].strip() == b"}" else None
