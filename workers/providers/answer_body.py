@@ -47,20 +47,18 @@ TIMED_OUT: dict[TimeLimit, str] = {
 }
 
 
-def moment_after(time_s: float | None) -> float | None:
-    """The event loop's time after so long; None: never."""
-    return asyncio.get_running_loop().time() + time_s if time_s is not None else None
+def moment_after(time_s: float) -> float:
+    """The event loop's time after so long."""
+    return asyncio.get_running_loop().time() + time_s
 
 
-async def within(until: float | None, limit: TimeLimit, work: Awaitable[Result]) -> Result:
-    """Wait for `work` until a moment of the event loop's. None: it has no limit.
+async def within(until: float, limit: TimeLimit, work: Awaitable[Result]) -> Result:
+    """Wait for `work` until a moment of the event loop's.
 
     Raises:
         TimeIsOver: it was not done by then.
 
     """
-    if until is None:
-        return await work
     try:
         async with asyncio.timeout_at(until) as clock:
             return await work
@@ -87,14 +85,16 @@ class BodyPieces:
             aiohttp.ClientError, TimeoutError: the connection broke, or the call's whole time is over.
 
         """
+        reading = self._content.read(PIECE_BYTES)
         try:
-            piece = await within(self._until, self._limit, self._content.read(PIECE_BYTES))
+            piece = await (within(self._until, self._limit, reading) if self._until is not None else reading)
         except aiohttp.ClientError:
             # aiohttp reports the break first, and keeps what was waiting to be read to itself.
             if self._content.is_eof() or not self._content._buffer:  # noqa: SLF001 - see above
                 raise
             return self._content._read_nowait(-1)  # noqa: SLF001
-        self._until, self._limit = moment_after(self._idle_s), IDLE
+        self._until = moment_after(self._idle_s) if self._idle_s is not None else None
+        self._limit = IDLE
         return piece
 
 

@@ -169,7 +169,8 @@ class HttpProvider:
 
     async def send(self, content: bytes, call: ProviderCall) -> bytes:
         """See `Provider`."""
-        provider, first_byte_at = call.identity.provider, moment_after(call.first_byte_s)
+        provider = call.identity.provider
+        first_byte_at = moment_after(call.first_byte_s) if call.first_byte_s is not None else None
         try:
             response, credential_filter = await self._open(content, call, first_byte_at)
             async with response:
@@ -184,7 +185,7 @@ class HttpProvider:
     @asynccontextmanager
     async def stream(self, content: bytes, call: ProviderCall) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
         """See `Provider`."""
-        first_byte_at = moment_after(call.first_byte_s)
+        first_byte_at = moment_after(call.first_byte_s) if call.first_byte_s is not None else None
         try:
             response, credential_filter = await self._open(content, call, first_byte_at)
             async with (
@@ -227,7 +228,7 @@ class HttpProvider:
             timeout=timeout,
             allow_redirects=False,
         )
-        response = await within(first_byte_at, FIRST_BYTE, request)
+        response = await (within(first_byte_at, FIRST_BYTE, request) if first_byte_at is not None else request)
         call.heard(response.headers)
         if response.status != 200:
             async with response:
