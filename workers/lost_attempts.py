@@ -6,6 +6,7 @@ usually are. That is no bound, and so it is never held: a hold is the most that 
 `docs/decisions/0042-assumptions-that-settle.md`.
 """
 
+import asyncio
 import math
 import time
 from fractions import Fraction
@@ -38,6 +39,10 @@ _LATEST_ANSWERS = (
 """A request through a route is in the table by the route's name: which of its models answered, the price tells."""
 
 
+_Place = tuple[str, ...]
+"""Key, model, the model it is priced as, provider and operation: for these an answer's length is usual."""
+
+
 class Habit(Struct, frozen=True, kw_only=True):
     """What is usual of answers to one key, from one model."""
 
@@ -55,7 +60,8 @@ class LostAttempts:
     def __init__(self, pool: Pool, log: EventLog) -> None:
         self._pool = pool
         self._log = log
-        self._habits: LRUCache[tuple[str, ...], tuple[float, Habit | None]] = LRUCache(REMEMBERED)
+        self._habits: LRUCache[_Place, tuple[float, Habit | None]] = LRUCache(REMEMBERED)
+        self._reads: dict[_Place, asyncio.Task[Habit | None]] = {}
 
     async def assumed(self, job: Job, lost: ClaimedAttempt, request_bytes: int, *, is_gone: bool) -> NanoUsd:
         """The cost to assume of an attempt. `is_gone`: its worker is, with its connections; else that stands still.
@@ -73,6 +79,13 @@ class LostAttempts:
         known = self._habits.get(place)
         if known is not None and time.monotonic() - known[0] < REMEMBERED_FOR_S:
             return known[1]
+        read = self._reads.get(place)
+        if read is None:  # a dead worker leaves many attempts of one key: all of them wait for one read
+            read = self._reads[place] = asyncio.create_task(self._read(place))
+            read.add_done_callback(lambda _: self._reads.pop(place))
+        return await asyncio.shield(read)
+
+    async def _read(self, place: _Place) -> Habit | None:
         async with database_errors():
             rows = await self._pool.fetch(_LATEST_ANSWERS, *place, LATEST, LOOKED_THROUGH)
         stored = await self._log.read_streams(

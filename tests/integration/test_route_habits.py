@@ -1,11 +1,13 @@
 """A lost attempt is compared with what the same model has answered: by the same route, to the same key or project."""
 
+import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from msgspec.structs import replace
 
-from domain.events import AttemptLost
+from domain.events import AttemptLost, StoredEvent
 from domain.habits import FEWEST
 from domain.job_result import JobFailure
 from domain.money import NanoUsd
@@ -64,6 +66,11 @@ async def swept(ledger: RealLedger, made: Attempt) -> int:
 
 async def found(ledger: RealLedger, made: Attempt) -> int:
     """Return what a worker assumes of an attempt that it finds lost."""
+    return await assumed_by(LostAttempts(ledger.pool, ledger.log), made)
+
+
+async def assumed_by(lost_attempts: LostAttempts, made: Attempt) -> int:
+    """Return what this worker's `lost_attempts` assumes of an attempt."""
     lost = ClaimedAttempt(
         attempt=1,
         hold_nano_usd=NanoUsd(HOLD),
@@ -74,7 +81,7 @@ async def found(ledger: RealLedger, made: Attempt) -> int:
         upstream_model="echo",
     )
     job = make_job(identity=made.identity, price=PRICE, input_bound=100, output_bound=HOLD)
-    return await LostAttempts(ledger.pool, ledger.log).assumed(job, lost, 40, is_gone=True)
+    return await lost_attempts.assumed(job, lost, 40, is_gone=True)
 
 
 async def test_the_sweeper_compares_with_the_answers_of_the_same_model(ledger: RealLedger) -> None:
@@ -83,6 +90,24 @@ async def test_the_sweeper_compares_with_the_answers_of_the_same_model(ledger: R
 
 async def test_a_worker_compares_with_the_answers_of_the_same_model(ledger: RealLedger) -> None:
     assert await found(ledger, await routed(ledger, PRICE)) == 10 + WRITTEN
+
+
+async def test_many_lost_attempts_of_a_key_wait_for_one_read_of_its_answers(
+    ledger: RealLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await routed(ledger, PRICE)
+    reads = 0
+    read_streams = ledger.log.read_streams
+
+    async def counted(streams: Sequence[str], types: Sequence[str]) -> list[StoredEvent]:
+        nonlocal reads
+        reads += 1
+        return await read_streams(streams, types)
+
+    monkeypatch.setattr(ledger.log, "read_streams", counted)
+    worker = LostAttempts(ledger.pool, ledger.log)
+    assert await asyncio.gather(*(assumed_by(worker, made) for _ in range(10))) == [10 + WRITTEN] * 10
+    assert reads == 1
 
 
 async def test_nobody_compares_with_another_model_of_the_route(ledger: RealLedger) -> None:
