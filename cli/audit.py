@@ -13,10 +13,10 @@ from cli.processes import fail, read_settings
 from cli.progress import progress
 from cli.terminal import show, show_json
 from domain.errors import InvalidRequest, NotFound
-from domain.events import request_stream
+from domain.events import AttemptLost, request_stream
 from domain.log_head import encode_head, one_line
 from domain.money import NanoUsd, from_usd, to_usd
-from domain.request_decider import decide_reconciled, lost_attempts
+from domain.request_decider import decide_reconciled, unsettled_attempts
 from infra.audit_keys import signing_key
 from infra.log_verification import verify
 from infra.raw_events import export_line, raw_batches
@@ -175,11 +175,11 @@ def balance(data_dir: Path | None) -> None:
 
 @audit.command()
 @click.argument("request_id", metavar="REQUEST")
-@click.option("--cost", required=True, help="Cost of the lost attempt on the provider's bill, in US dollars.")
-@click.option("--attempt", type=click.IntRange(1), help="Number of the attempt, if several were lost.")
+@click.option("--cost", required=True, help="Cost of the attempt on the provider's bill, in US dollars.")
+@click.option("--attempt", type=click.IntRange(1), help="Number of the attempt, if several have no known cost.")
 @DATA_DIR
 def reconcile(request_id: str, cost: str, attempt: int | None, data_dir: Path | None) -> None:
-    """Correct the assumed cost of a lost attempt.
+    """Enter the true cost of an attempt, if it is only assumed or not known.
 
     REQUEST is the id of the request. The budgets that the attempt was charged to are corrected too.
     """
@@ -189,23 +189,29 @@ def reconcile(request_id: str, cost: str, attempt: int | None, data_dir: Path | 
         stored = await session.log.read_stream(request_stream(request_id))
         if not stored:
             raise NotFound(f"there is no request {request_id!r}")
-        lost = [one for one in lost_attempts([one.event for one in stored]) if attempt in (None, one.attempt)]
-        if len(lost) != 1:
-            numbers = ", ".join(str(one.attempt) for one in lost)
+        unsettled = unsettled_attempts([one.event for one in stored])
+        chosen = [one for one in unsettled if attempt in (None, one.attempt)]
+        if len(chosen) != 1:
+            numbers = ", ".join(str(one.attempt) for one in chosen)
             raise InvalidRequest(
-                f"{request_id} has several attempts with an assumed cost ({numbers}): choose one with --attempt"
-                if lost
-                else f"nothing is assumed of {request_id}"
+                f"{request_id} has several attempts without a known cost ({numbers}): choose one with --attempt"
+                if chosen
+                else f"the cost of {request_id} is known"
             )
+        (settled,) = chosen
         await record(
             session.log,
             request_id=request_id,
             project_id=stored[0].project_id,
             at=datetime.now(UTC),
-            decide=lambda history: decide_reconciled(history, lost[0], true_cost, source="operator"),
+            decide=lambda history: decide_reconciled(history, settled, true_cost, source="operator"),
         )
-        assumed = to_usd(lost[0].assumed_nano_usd)
-        show(f"attempt {lost[0].attempt} of {request_id} cost ${to_usd(true_cost):f}, not the assumed ${assumed:f}")
+        instead = (
+            f", not the assumed ${to_usd(settled.assumed_nano_usd):f}"
+            if isinstance(settled, AttemptLost)
+            else ", which was not known"
+        )
+        show(f"attempt {settled.attempt} of {request_id} cost ${to_usd(true_cost):f}{instead}")
 
     run_in_session(data_dir, run)
 

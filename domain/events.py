@@ -445,6 +445,8 @@ class CostReconciled(_RequestEvent, frozen=True, kw_only=True):
     """Who said it: the provider, when it was asked for the response; an operator, from its bill; or the worker that was
     given up, whose call had failed uncharged. None: an older release has written this.
     """
+    was_unknown: bool = False
+    """The attempt was answered at a cost that nobody knew: until now its answer counted as unpriced."""
 
 
 RequestEvent = (

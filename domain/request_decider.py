@@ -77,6 +77,17 @@ def lost_attempts(history: History) -> list[AttemptLost]:
     return [e for e in history if isinstance(e, AttemptLost) and _unsettled_nano_usd(history, e.attempt) is not None]
 
 
+def unsettled_attempts(history: History) -> list[AttemptLost | CostIncurred]:
+    """Return the attempts whose true cost is not known: it is assumed, or was not known when they were answered."""
+    settled = {event.attempt for event in history if isinstance(event, CostReconciled)}
+    unknown = [
+        event
+        for event in history
+        if isinstance(event, CostIncurred) and event.cost_nano_usd is None and event.attempt not in settled
+    ]
+    return [*lost_attempts(history), *unknown]
+
+
 def last_attempt(history: History) -> int:
     """Return the number of the latest attempt that ended; 0 if none has."""
     ended = (CostIncurred, AttemptFailed, AttemptLost)
@@ -155,6 +166,7 @@ def decide_reconciled(
             budget_day=attempt.budget_day,
             usage=usage,
             source=source,
+            was_unknown=isinstance(attempt, CostIncurred) and attempt.cost_nano_usd is None,
         ),
     )
 

@@ -91,6 +91,7 @@ def _incurred(event: CostIncurred) -> _Added:
 def _reconciled(event: CostReconciled) -> _Added:
     return (
         (_COST, event.cost_nano_usd),
+        (_UNPRICED, -int(event.was_unknown)),
         (_ASSUMED, -event.replaces_assumed_nano_usd),
         *(_tokens(event.usage) if event.usage is not None else ()),
     )

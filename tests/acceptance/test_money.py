@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from collections.abc import Awaitable
 from decimal import Decimal
 from typing import Any
 
@@ -33,10 +34,33 @@ async def test_assumed_cost_is_settled_by_the_providers_bill(client: Client, gat
     _, after, _ = await client.call("GET", "/usage/costs")
     assert (after["data"]["assumedCost"], after["data"]["totalCost"]) == (0, Decimal("0.0000075"))
     again = await asyncio.to_thread(gateway.run, "audit", "reconcile", request, "--cost", "0.1")
-    assert (again.returncode, again.stderr.strip()) == (2, f"gateway: nothing is assumed of {request}")
+    assert (again.returncode, again.stderr.strip()) == (2, f"gateway: the cost of {request} is known")
     wrong = await asyncio.to_thread(gateway.run, "audit", "reconcile", request, "--cost", "-1")
     assert wrong.returncode == 2
     assert "--cost is '-1'" in wrong.stderr
+
+
+async def test_a_cost_that_nobody_knew_is_entered_by_hand(client: Client, gateway: Gateway) -> None:
+    _, answer, _ = await client.chat("hello", model="gpt-unheard-of")
+    assert answer["data"]["cost"] is None
+    request = answer["data"]["requestId"]
+
+    async def sums() -> tuple[int, Decimal]:
+        _, costs, _ = await client.call("GET", "/usage/costs?groupBy=model")
+        row = next(row for row in costs["data"]["breakdown"] if row["model"] == "gpt-unheard-of")
+        return row["unpricedRequests"], row["cost"]
+
+    assert await sums() == (1, 0)
+    entered = await asyncio.to_thread(gateway.run, "audit", "reconcile", request, "--cost", "0.0000075")
+    assert (entered.returncode, entered.stderr) == (0, "")
+    assert entered.stdout == f"attempt 1 of {request} cost $0.0000075, which was not known\n"
+    await eventually_so(lambda: _equals(sums(), (0, Decimal("0.0000075"))), within_s=NEWS_S)
+    again = await asyncio.to_thread(gateway.run, "audit", "reconcile", request, "--cost", "0.1")
+    assert (again.returncode, again.stderr.strip()) == (2, f"gateway: the cost of {request} is known")
+
+
+async def _equals(value: Awaitable[object], wanted: object) -> bool:
+    return await value == wanted
 
 
 async def test_new_price_applies_to_the_next_request(client: Client, gateway: Gateway) -> None:

@@ -238,13 +238,18 @@ async def test_a_response_in_the_background_costs_what_its_provider_says_when_it
     under_way = kept(TokenUsage(), unpriced=("in_progress",))
     one = Lost(ledger, key, made, unknown, KeptResponses([under_way, kept()]))
     await one.settle()
-    assert await one.balance() == (0, 0)
+    assert (await one.balance(), await unpriced(ledger)) == ((0, 0), 1)
     await one.settle()
-    assert await one.balance() == (42, 0)
+    assert (await one.balance(), await unpriced(ledger)) == ((42, 0), 0)
     await one.settle()
     assert len(one.provider.asked) == 2, "it is not asked again"
     row = await ledger.pool.fetchrow("SELECT cost_nano_usd FROM requests")
     assert row["cost_nano_usd"] == 42
+
+
+async def unpriced(ledger: RealLedger) -> int:
+    """Return how many requests count as unpriced."""
+    return int(await ledger.pool.fetchval("SELECT sum(unpriced_requests) FROM usage_daily"))
 
 
 async def test_the_table_of_what_is_asked_for_is_what_the_log_says(ledger: RealLedger) -> None:
