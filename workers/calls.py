@@ -39,7 +39,7 @@ from infra.offload import offload
 from infra.provider_keys import Access, ProviderKeys
 from workers.circuits import CircuitBreaker, circuit_of
 from workers.provider_failures import reported_failure
-from workers.providers.provider import Credential, Provider, ProviderCall
+from workers.providers.provider import Credential, Provider, ProviderCall, no_turn
 from workers.watched_calls import WatchedCall
 
 MAX_REMEMBERED = 1_024
@@ -167,7 +167,7 @@ class ProviderCalls:
             ProviderError: as the class says.
 
         """
-        call = replace(_within(prepared.call, limits), take_turn=take_turn)
+        call = _within(prepared.call, limits, take_turn)
         if prepared.calls == 1:
             return await self._call_once(prepared, call)
         turns = asyncio.Lock()
@@ -340,8 +340,14 @@ def _call_of(job: Job, translation: Translation, credential: Credential | None, 
     )
 
 
-def _within(call: ProviderCall, limits: CallLimits) -> ProviderCall:
-    return replace(call, timeout_s=limits.total_s, first_byte_s=limits.first_byte_s, idle_s=limits.idle_s)
+def _within(call: ProviderCall, limits: CallLimits, take_turn: Callable[[], Awaitable[None]] = no_turn) -> ProviderCall:
+    return replace(
+        call,
+        timeout_s=limits.total_s,
+        first_byte_s=limits.first_byte_s,
+        idle_s=limits.idle_s,
+        take_turn=take_turn,
+    )
 
 
 def _callers_limits(job: Job) -> dict[TimeLimit, float]:

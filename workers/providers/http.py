@@ -9,11 +9,11 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
+from functools import lru_cache
 from io import BytesIO
 
 import aiohttp
 import msgspec
-from cachetools import LRUCache
 from msgspec import Struct
 from yarl import URL
 
@@ -165,7 +165,7 @@ class HttpProvider:
     ) -> None:
         self._sessions = sessions
         self._make_endpoint = make_endpoint
-        self._endpoints: LRUCache[Credential, tuple[Endpoint, CredentialFilter]] = LRUCache(MAX_CREDENTIALS)
+        self._endpoint = lru_cache(MAX_CREDENTIALS)(self._checked_endpoint)
 
     async def send(self, content: bytes, call: ProviderCall) -> bytes:
         """See `Provider`."""
@@ -215,7 +215,10 @@ class HttpProvider:
                 "(OPENAI_API_KEY, ANTHROPIC_API_KEY); the model `echo` needs none",
                 provider=provider,
             )
-        to, credential_filter = self._endpoint(call.credential, provider)
+        try:
+            to, credential_filter = self._endpoint(call.credential)
+        except InvalidRequest as error:
+            raise ProviderUnavailable(f"{provider} cannot be reached: {error.message}", provider=provider) from None
         timeout = aiohttp.ClientTimeout(total=call.timeout_s, sock_connect=min(CONNECT_TIMEOUT_S, call.timeout_s))
         headers = {**to.headers, **call.headers} if call.headers else to.headers
         session = self._sessions.callers if call.credential.is_callers else self._sessions.operators
@@ -236,21 +239,17 @@ class HttpProvider:
             raise _refused(response, body, call)
         return response, credential_filter
 
-    def _endpoint(self, credential: Credential, provider: str) -> tuple[Endpoint, CredentialFilter]:
-        cached = self._endpoints.get(credential)
-        if cached is None:
-            if credential.is_callers:
-                self._check(credential, provider)
-            to = self._make_endpoint(credential)
-            credential_filter = CredentialFilter([credential.api_key, *credential.other_keys, *secrets_in(to.headers)])
-            cached = self._endpoints[credential] = to, credential_filter
-        return cached
+    def _checked_endpoint(self, credential: Credential) -> tuple[Endpoint, CredentialFilter]:
+        """The endpoint of a credential, and what hides the credential in its answers.
 
-    def _check(self, credential: Credential, provider: str) -> None:
-        try:
+        Raises:
+            InvalidRequest: see `Sessions.check`.
+
+        """
+        if credential.is_callers:
             self._sessions.check(credential.base_url or "")
-        except InvalidRequest as error:
-            raise ProviderUnavailable(f"{provider} cannot be reached: {error.message}", provider=provider) from None
+        to = self._make_endpoint(credential)
+        return to, CredentialFilter([credential.api_key, *credential.other_keys, *secrets_in(to.headers)])
 
 
 async def _read_refusal(response: aiohttp.ClientResponse) -> bytes:

@@ -132,7 +132,9 @@ def _count(value: Any) -> int | None:
     match value:
         case None | bool():
             return None
-        case int() | float() if 0 <= value <= MAX_TOKENS:
+        case int() if 0 <= value <= MAX_TOKENS:
+            return value
+        case float() if 0 <= value <= MAX_TOKENS:
             return math.ceil(value)
         case str() if value.isdecimal() and len(value) <= MAX_DIGITS:
             return _count(int(value))
