@@ -31,6 +31,8 @@ LEAST_PER_S = 4.0
 MOST_PER_S = 500.0
 GROWTH_PER_S = 1.0
 """After each tick in time: the rate is won slowly, and lost at once."""
+GROWTH_BESIDE_CALLERS_PER_S = 0.2
+"""The same while callers wait: they meet each time that it has grown too high."""
 BURST_S = 0.2
 """Starts that were missed in this time are made up for, if no caller waits behind them."""
 CRASH_WAIT_S = 10.0
@@ -64,7 +66,8 @@ class StartRate:
         if late_s > (LATE_BESIDE_CALLERS_S if beside_callers else LATE_S):
             self._per_s = max(LEAST_PER_S, self._per_s / 2)
         else:
-            self._per_s = min(MOST_PER_S, self._per_s + GROWTH_PER_S)
+            growth = GROWTH_BESIDE_CALLERS_PER_S if beside_callers else GROWTH_PER_S
+            self._per_s = min(MOST_PER_S, self._per_s + growth)
         at_once = max(1.0, self._per_s * TICK_S) if beside_callers else max(2.0, self._per_s * BURST_S)
         self._due = min(at_once, self._due + self._per_s * passed_s)
 

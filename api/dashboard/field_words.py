@@ -24,7 +24,7 @@ _UNKNOWN = "unknown field"
 
 
 class FieldWords(Struct, frozen=True):
-    """How pages call a field, and what it may be, as the end of a sentence about it."""
+    """The label of a form's field, and its allowed values as the end of a sentence: "… must be `allowed`"."""
 
     label: str
     allowed: str

@@ -28,6 +28,10 @@ class Parts(Struct, frozen=True):
     days: list[tuple[date, date]]
     without: list[tuple[date, date]]
 
+    def take_away(self, today: date) -> bool:
+        """Return True if days that may have usage are taken from months: what is left of some keys may be nothing."""
+        return any(first <= today for first, _ in self.without)
+
 
 def parts_of(window: Window, today: date) -> Parts:
     """Take a window apart so that few rows are read. No days after `today` are expected: they cost nothing."""
@@ -55,26 +59,23 @@ def _months(window: Window) -> Iterator[tuple[date, date]]:
         month = following
 
 
-def usage_of_keys(scope: Scope, window: Window, today: date) -> FromClause:
+def usage_of_keys(scope: Scope, parts: Parts) -> FromClause:
     """Return the rows that add up to the usage of the keys of a scope: columns of ids, and `SUMS`."""
     return _added_up(
         usage_rollups,
         [usage_rollups.c.period == literal_column("'day'"), usage_rollups.c.key_id != _ALL],
         scope,
-        window,
-        today,
+        parts,
     )
 
 
-def usage_of_projects(window: Window, today: date) -> FromClause:
+def usage_of_projects(parts: Parts) -> FromClause:
     """As `usage_of_keys`, of every project."""
-    return _added_up(usage_totals, [usage_totals.c.project_id != _ALL], Scope(project_id=None), window, today)
+    return _added_up(usage_totals, [usage_totals.c.project_id != _ALL], Scope(project_id=None), parts)
 
 
-def _added_up(
-    daily: Table, conditions: Sequence[ColumnElement[bool]], scope: Scope, window: Window, today: date
-) -> FromClause:
-    parts, c = parts_of(window, today), usage_months.c
+def _added_up(daily: Table, conditions: Sequence[ColumnElement[bool]], scope: Scope, parts: Parts) -> FromClause:
+    c = usage_months.c
     ids = [name for name in _ID_COLUMNS if name in daily.c]
 
     def days(first: date, last: date, sign: str = "") -> Select[Any]:

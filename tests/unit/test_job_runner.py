@@ -34,6 +34,11 @@ def test_rate_is_won_slowly_and_has_a_bound() -> None:
     assert started(rate, 20, 0.0) == pytest.approx(MOST_PER_S, abs=2)
 
 
+def test_beside_callers_it_is_won_more_slowly() -> None:
+    alone, beside_callers = StartRate(), StartRate()
+    assert started(beside_callers, 200, 0.0, beside_callers=True) < started(alone, 200, 0.0) / 2
+
+
 def test_late_turns_lower_it_at_once_and_jobs_go_on() -> None:
     rate = StartRate()
     started(rate, 10_000, 0.0)

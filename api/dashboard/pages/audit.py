@@ -192,7 +192,7 @@ async def _runs(services: Services, viewer: Viewer) -> list[AuditRun]:
 
 
 def _selection(viewer: Viewer, asked: AuditPage) -> Selection:
-    """What is asked for, within what the viewer may see.
+    """Return the events that the page's filters select, among those that the viewer may see.
 
     Raises:
         InvalidRequest: names the filter.

@@ -69,7 +69,7 @@ HANDLERS = (show_health, save_health)
 
 
 async def _health(services: Services, viewer: Viewer, owner: str) -> list[ProviderHealthOut]:
-    """What the workers tell of the owner's circuits: of all of them, if the operator asks for the installation's."""
+    """Return the state of an owner's circuits; of everybody's, if the operator asks for the installation's."""
     everybodys = viewer.role == "operator" and owner == INSTALLATION
     return [health_out(one) for one in await services.provider_health.of(None if everybodys else owner)]
 

@@ -147,7 +147,7 @@ HANDLERS = (show_requests, show_new, save_requests)
 
 
 async def _wanted(services: Services, viewer: Viewer, asked: RequestsPage) -> Search:
-    """What is asked for, within what the viewer may see. Without days, requests of any day.
+    """Return the search of the page's filters among what the viewer may see. Without days it finds requests of any day.
 
     Raises:
         InvalidRequest: names the filter.

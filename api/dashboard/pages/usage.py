@@ -145,7 +145,7 @@ HANDLERS = (show_usage, save_usage)
 
 
 async def _asked(request: HttpRequest, viewer: Viewer, services: Services) -> tuple[UsagePage, Scope, Window]:
-    """What is asked for, within what the viewer may see, as soon as the projections have it."""
+    """Return the filters, the scope and the window, once the projections have read as far as the log is now."""
     asked = filters_of(request, UsagePage)
     if asked.metric not in METRICS:
         raise InvalidRequest(f"`metric` is {asked.metric!r}: allowed are {', '.join(METRICS)}", field="metric")
