@@ -87,6 +87,8 @@ def joined(all_extras: Sequence[Extras]) -> Extras:
 def served_terms(stated: Iterable[tuple[str, Any]]) -> tuple[dict[str, str], frozenset[str]]:
     """Of the terms that an answer states, those other than the standard ones; and the names of all that it states."""
     texts = {name: value for name, value in stated if isinstance(value, str)}
+    if not texts:
+        return {}, frozenset()
     return (
         {name: value[:MAX_TERM_CHARS] for name, value in texts.items() if value not in STANDARD},
         frozenset(texts),
@@ -102,6 +104,8 @@ def stated_cost(value: Any) -> NanoUsd | None:
     """The cost in US dollars that an answer's usage states: a number, or an object with a `total_cost`. None: it does
     not, or states nonsense.
     """
+    if value is None:
+        return None
     if isinstance(value, dict):
         value = value.get("total_cost")
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_STATED_USD:

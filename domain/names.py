@@ -32,7 +32,9 @@ def is_name(text: str) -> bool:
 
 
 def without_special(text: str, *, keep: str = "") -> str:
-    """Leave out every character that a name may not have, but those in `keep`."""
+    """Leave out every character that a name may not have, but those in `keep`. None of them is printable."""
+    if text.isprintable():
+        return text
     return _SPECIAL.sub(lambda found: found[0] if found[0] in keep else "", text)
 
 

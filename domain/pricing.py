@@ -7,6 +7,7 @@ price is never counted as free: the breakdown names it, and the cost is a lower 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import lru_cache
+from operator import attrgetter
 from typing import Literal
 
 from msgspec import Struct
@@ -143,6 +144,8 @@ TEXT_CLASSES = ("input", "cache_read", "cache_write", "cache_write_1h")
 AUDIO_CLASSES = ("input_audio", "cache_audio_read")
 INPUT_CLASSES = TEXT_CLASSES + AUDIO_CLASSES
 OUTPUT_CLASSES = ("output", "output_audio")
+_CLASSES = INPUT_CLASSES + OUTPUT_CLASSES
+_counts = attrgetter(*_CLASSES)
 
 PROVIDER = "provider"
 """The source of a cost that the provider's answer states."""
@@ -173,8 +176,7 @@ def cost(usage: TokenUsage, price: Price, extras: Extras = NO_EXTRAS) -> CostBre
     items: list[CostItem] = []
     unpriced = list(extras.unpriced)
     for prices, part in _by_tier(usage, price, extras.readings):
-        for name in (*INPUT_CLASSES, *OUTPUT_CLASSES):
-            tokens = getattr(part, name)
+        for name, tokens in zip(_CLASSES, _counts(part), strict=True):
             if not tokens:
                 continue
             per_million = class_price(prices, name)
@@ -184,7 +186,7 @@ def cost(usage: TokenUsage, price: Price, extras: Extras = NO_EXTRAS) -> CostBre
                 unpriced.append(name)
     _add_fees(price, extras.uses, items, unpriced)
     _add_others(price, extras.others, items, unpriced)
-    exact = sum(item.tokens * item.nano_usd_per_million for item in items)
+    exact = sum([item.tokens * item.nano_usd_per_million for item in items])
     return CostBreakdown(
         items=tuple(items),
         total_nano_usd=NanoUsd(divide_half_even(exact, TOKENS_PER_PRICE)),
@@ -208,18 +210,15 @@ def _by_tier(
 
 
 def _is_sum(usage: TokenUsage, parts: tuple[TokenUsage, ...]) -> bool:
-    return bool(parts) and all(
-        sum(getattr(part, name) for part in parts) == getattr(usage, name) for name in (*INPUT_CLASSES, *OUTPUT_CLASSES)
-    )
+    return bool(parts) and all(sum(getattr(part, name) for part in parts) == getattr(usage, name) for name in _CLASSES)
 
 
 def _add_fees(price: Price, uses: Mapping[str, int], items: list[CostItem], unpriced: list[str]) -> None:
-    if not uses and not price.fees:
+    of_each_request = {fee.tool: 1 for fee in price.fees if fee.is_of_each_request}
+    counted = {**of_each_request, **uses, **of_each_request} if of_each_request else uses
+    if not counted:
         return
     fees = {fee.tool: fee for fee in price.fees}
-    counted = {tool: 1 for tool, fee in fees.items() if fee.is_of_each_request} | {
-        tool: 1 if tool in fees and fees[tool].is_of_each_request else count for tool, count in uses.items()
-    }
     for tool, count in counted.items():
         fee = fees.get(tool)
         if fee is None:
@@ -233,8 +232,8 @@ def _add_fees(price: Price, uses: Mapping[str, int], items: list[CostItem], unpr
         )
 
 
-def _add_others(price: Price, others: Iterable[OtherUsage], items: list[CostItem], unpriced: list[str]) -> None:
-    known = {other.use: other for other in price.others}
+def _add_others(price: Price, others: tuple[OtherUsage, ...], items: list[CostItem], unpriced: list[str]) -> None:
+    known = {other.use: other for other in price.others} if others else {}
     for usage in others:
         other = known.get(usage.use)
         prices = other.prices if other is not None else {}
@@ -297,7 +296,7 @@ def _times(prices: ClassPrices, percent: int) -> ClassPrices:
     """Multiply, rounding up."""
     if percent == 100:
         return prices
-    values = {name: getattr(prices, name) for name in (*INPUT_CLASSES, *OUTPUT_CLASSES)}
+    values = {name: getattr(prices, name) for name in _CLASSES}
     return ClassPrices(**{name: -(-value * percent // 100) for name, value in values.items() if value is not None})
 
 

@@ -44,6 +44,8 @@ def read_limits(headers: Mapping[str, str], now: datetime) -> tuple[ProviderLimi
     """Return the limits that an answer's headers tell, in the order of the table; empty if they tell none."""
     found = []
     for pattern, kind, remaining_name in _KINDS:
+        if remaining_name not in headers:
+            continue
         remaining = _count(headers.get(remaining_name))
         if remaining is None:
             continue

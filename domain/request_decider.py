@@ -28,7 +28,10 @@ History = Sequence[Event]
 
 def ending(history: History) -> RequestCompleted | RequestFailed | None:
     """Return the event that ended the request; None if it has not ended."""
-    return next((event for event in history if isinstance(event, RequestCompleted | RequestFailed)), None)
+    for event in history:
+        if isinstance(event, RequestCompleted | RequestFailed):
+            return event
+    return None
 
 
 def is_replayable_end(history: History) -> bool:

@@ -6,10 +6,8 @@ key is made to its end: the caller may come back for the answer. The other end i
 """
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from collections.abc import Coroutine
+from typing import Any, Self, TypeVar
 
 from msgspec import Struct, field
 from nats.aio.msg import Msg
@@ -30,9 +28,21 @@ class Cancellation(Struct, eq=False):
 
     broker: Broker
     job: Job
+    listened: "dict[str, list[Cancellation]]" = field(default_factory=dict)
+    """Those that are told, by request: this one as long as its block runs."""
     caller_is_gone: bool = False
     published: asyncio.Event = field(default_factory=asyncio.Event)
     """Set by each cancellation; `has_no_waiters` clears it."""
+
+    def __enter__(self) -> Self:
+        self.listened.setdefault(self.job.identity.request_id, []).append(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        request_id = self.job.identity.request_id
+        self.listened[request_id].remove(self)
+        if not self.listened[request_id]:
+            del self.listened[request_id]
 
     def note(self, *, is_caller: bool) -> None:
         """Take one cancellation: of the job's caller, or of a follower."""
@@ -89,7 +99,7 @@ class CancellationListener:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._cancellations: defaultdict[str, list[Cancellation]] = defaultdict(list)
+        self._cancellations: dict[str, list[Cancellation]] = {}
         """By request; two if a job has been delivered here again."""
 
     async def listen(self) -> None:
@@ -100,19 +110,11 @@ class CancellationListener:
 
         await self._broker.client.subscribe(cancel_subject("*"), cb=take)
 
-    @contextmanager
-    def watch(self, job: Job) -> Iterator[Cancellation]:
+    def watch(self, job: Job) -> "Cancellation":
         """Subscribe to the job's cancellations until the block ends. Call it before claiming: a caller that disconnects
         after the claim publishes only once.
         """
-        request_id, cancellation = job.identity.request_id, Cancellation(self._broker, job)
-        self._cancellations[request_id].append(cancellation)
-        try:
-            yield cancellation
-        finally:
-            self._cancellations[request_id].remove(cancellation)
-            if not self._cancellations[request_id]:
-                del self._cancellations[request_id]
+        return Cancellation(self._broker, job, self._cancellations)
 
     def note(self, request_id: str, *, is_caller: bool) -> None:
         """Take a cancellation: the request's caller or, if not `is_caller`, a follower has disconnected."""

@@ -371,6 +371,6 @@ def _arguments(commits: Sequence[Commit]) -> tuple[list[Any], ...]:
     events: list[tuple[Any, ...]] = []
     blobs: list[tuple[Any, ...]] = []
     for number, commit in enumerate(commits, start=1):
-        events.extend((number, *event) for event in sealed_events(commit))
-        blobs.extend((number, blob.blob_id, blob.project_id, blob.body, blob.expires_at) for blob in commit.blobs)
+        events += [(number, *event) for event in sealed_events(commit)]
+        blobs += [(number, blob.blob_id, blob.project_id, blob.body, blob.expires_at) for blob in commit.blobs]
     return (*map(list, zip(*events, strict=True)), *(map(list, zip(*blobs, strict=True)) if blobs else _NO_BLOBS))

@@ -3,10 +3,12 @@
 The database has the keys, sealed. The environment may have the installation's keys of the built-in providers.
 """
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from weakref import WeakValueDictionary
 
-from cachetools import TLRUCache
+from cachetools import LRUCache
 from msgspec import Struct
 
 from domain.credentials import DEFAULT_CREDENTIAL
@@ -75,9 +77,9 @@ class ProviderKeys:
             )
             for provider in (*installation, *further)
         }
-        self._looked_up: TLRUCache[tuple[str, str], _LookUp, float] = TLRUCache(
-            MAX_CACHED, ttu=lambda _slot, look_up, _now: look_up.began_at + MAX_AGE_S, timer=time.monotonic
-        )
+        self._looked_up: LRUCache[tuple[str, str], _LookUp] = LRUCache(MAX_CACHED)
+        self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        """Of look-ups: requests that miss the same one wait for it rather than look up the same again."""
 
     async def accesses(self, project_id: str, provider: str) -> tuple[Access, ...]:
         """Return the keys of a project's provider, with its address; empty if there is none.
@@ -86,12 +88,21 @@ class ProviderKeys:
             Unavailable: the database cannot be reached.
 
         """
-        slot = (project_id, provider)
-        looked_up = self._looked_up.get(slot)
+        slot, asked_at = (project_id, provider), time.monotonic()
+        looked_up = self._cached(slot, asked_at)
         if looked_up is None:
-            looked_up = _LookUp(time.monotonic(), await self._read(project_id, provider))
-            self._looked_up[slot] = looked_up
+            turn = self._turns.setdefault(slot, asyncio.Lock())
+            async with turn:
+                looked_up = self._cached(slot, asked_at)
+                if looked_up is None:
+                    looked_up = _LookUp(time.monotonic(), await self._read(project_id, provider))
+                    self._looked_up[slot] = looked_up
         return looked_up.accesses or self._installation.get(provider, ())
+
+    def _cached(self, slot: tuple[str, str], asked_at: float) -> _LookUp | None:
+        """The last look-up, if it began less than `MAX_AGE_S` before it is asked for, or since."""
+        looked_up = self._looked_up.get(slot)
+        return looked_up if looked_up is not None and looked_up.began_at > asked_at - MAX_AGE_S else None
 
     async def access(self, project_id: str, provider: str) -> Access | None:
         """Return the first of the keys; None if there is none. Raises as `accesses`."""
@@ -101,7 +112,7 @@ class ProviderKeys:
         """Drop the cached look-ups of a project, or of every project if it is `INSTALLATION`."""
         for slot in list(self._looked_up):
             if project_id in (slot[0], INSTALLATION):
-                self._looked_up.pop(slot, None)  # it may expire meanwhile
+                del self._looked_up[slot]
 
     async def _read(self, project_id: str, provider: str) -> tuple[Access, ...]:
         """Read keys and address in one statement, so that a key is sent only to its own provider's address."""

@@ -39,8 +39,8 @@ class LogFigures:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._models = ModelLabels()
-        self._added: defaultdict[tuple[Children[Counter], tuple[str, ...]], float] = defaultdict(float)
-        """What a batch adds, by series and labels."""
+        self._added: defaultdict[Counter, float] = defaultdict(float)
+        """What a batch adds, by series."""
 
         def counter(name: str, says: str, *labels: str) -> Children[Counter]:
             return Children(Counter(name, says, labels, registry=registry))
@@ -116,8 +116,8 @@ class LogFigures:
                     self._reconciled(event)
                 case _:
                     continue
-        for (series, of), added in self._added.items():
-            series[of].inc(added)
+        for series, added in self._added.items():
+            series.inc(added)
 
     def _completed(self, event: RequestCompleted) -> None:
         self._add(self._requests, (event.operation, "completed"))
@@ -162,7 +162,7 @@ class LogFigures:
             self._add(series, labels, nano_usd / NANO_PER_USD)
 
     def _add(self, series: Children[Counter], labels: tuple[str, ...], added: float = 1) -> None:
-        self._added[series, labels] += added
+        self._added[series[labels]] += added
 
 
 class Holds(Struct, frozen=True, kw_only=True):

@@ -39,8 +39,8 @@ from infra.offload import offload
 from infra.provider_keys import Access, ProviderKeys
 from workers.circuits import CircuitBreaker, circuit_of
 from workers.provider_failures import reported_failure
-from workers.providers.provider import Credential, Provider, ProviderCall
-from workers.watched_calls import watched
+from workers.providers.provider import Credential, Provider, ProviderCall, no_turn
+from workers.watched_calls import WatchedCall
 
 MAX_REMEMBERED = 1_024
 ASK_TIMEOUT_S = 20.0
@@ -167,7 +167,7 @@ class ProviderCalls:
             ProviderError: as the class says.
 
         """
-        call = replace(_within(prepared.call, limits), take_turn=take_turn)
+        call = _within(prepared.call, limits, take_turn)
         if prepared.calls == 1:
             return await self._call_once(prepared, call)
         turns = asyncio.Lock()
@@ -191,7 +191,7 @@ class ProviderCalls:
 
     async def _call_once(self, prepared: PreparedCall, call: ProviderCall) -> ProviderResponse:
         provider = self._providers[prepared.kind]
-        with watched(self._circuits, call) as watched_call:
+        with WatchedCall(self._circuits, call) as watched_call:
             call = watched_call.call
             try:
                 body = await provider.send(prepared.content, call)
@@ -248,7 +248,7 @@ class ProviderCalls:
         if is_known:
             content = without_member(content, "stream_options")
         async with AsyncExitStack() as stack:
-            watched_call = stack.enter_context(watched(self._circuits, call))
+            watched_call = stack.enter_context(WatchedCall(self._circuits, call))
             call = watched_call.call
             try:
                 events = await stack.enter_async_context(provider.stream(content, call))
@@ -340,8 +340,14 @@ def _call_of(job: Job, translation: Translation, credential: Credential | None, 
     )
 
 
-def _within(call: ProviderCall, limits: CallLimits) -> ProviderCall:
-    return replace(call, timeout_s=limits.total_s, first_byte_s=limits.first_byte_s, idle_s=limits.idle_s)
+def _within(call: ProviderCall, limits: CallLimits, take_turn: Callable[[], Awaitable[None]] = no_turn) -> ProviderCall:
+    return replace(
+        call,
+        timeout_s=limits.total_s,
+        first_byte_s=limits.first_byte_s,
+        idle_s=limits.idle_s,
+        take_turn=take_turn,
+    )
 
 
 def _callers_limits(job: Job) -> dict[TimeLimit, float]:
@@ -377,10 +383,7 @@ async def read_response(translation: Translation, body: bytes, identity: Request
         ProviderError: it is the provider's report of a failure.
 
     """
-
-    def parse() -> ProviderResponse:
-        return translation.parse_response(body, model=identity.model, provider=identity.provider)
-
+    parse = partial(translation.parse_response, body, model=identity.model, provider=identity.provider)
     try:
         return await offload(len(body), with_reserve, body, parse)
     except RecursionError:

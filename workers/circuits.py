@@ -148,6 +148,8 @@ class Circuits:
 
     async def refusal(self, key: CircuitKey, project_id: str, *, is_only: bool) -> ProviderError | None:
         """See `CircuitBreaker`."""
+        if key not in self._watched:
+            return None
         kept = self._kept.get(key)
         if kept is None or kept.circuit.state == "closed":
             return None
@@ -200,7 +202,7 @@ class Circuits:
 
     def began(self, key: CircuitKey, *, began_s: float) -> None:
         """See `CircuitBreaker`."""
-        kept = self._kept.get(key)
+        kept = self._kept.get(key) if key in self._watched else None
         if kept is not None and kept.circuit.state == "half_open":
             self._step(kept, Signal(kind="alive"), self._clock(), began_s)
 

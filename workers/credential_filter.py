@@ -59,7 +59,7 @@ class CredentialFilter:
             UnreadableResponse: it would take too long.
 
         """
-        if not self._keys:
+        if not self._keys or (len(said) <= SLICE_BYTES and not self.suspects(said)):
             return said
         work, pieces, last = work or Work(), list[bytes](), 0
         for start, end in sorted(self._spans(said, work)):

@@ -8,10 +8,9 @@ import asyncio
 import math
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Literal
 
+from msgspec import Struct
 from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
 
@@ -157,6 +156,25 @@ class UnackedDeliveries:
             return list(self._ack_subjects)
 
 
+class _Making(Struct):
+    """A delivery whose attempts are being made, as long as the block runs."""
+
+    deliveries: dict[str, tuple[int, ...]]
+    request_id: str
+    delivery: int
+
+    def __enter__(self) -> None:
+        self.deliveries[self.request_id] = (*self.deliveries.get(self.request_id, ()), self.delivery)
+
+    def __exit__(self, *_: object) -> None:
+        left = list(self.deliveries[self.request_id])
+        left.remove(self.delivery)
+        if left:
+            self.deliveries[self.request_id] = tuple(left)
+        else:
+            del self.deliveries[self.request_id]
+
+
 class AttemptsInHand:
     """The deliveries for which one worker is making attempts. Other workers ask for them.
 
@@ -175,19 +193,9 @@ class AttemptsInHand:
         await self._client.subscribe(claims_subject(self.worker_id), cb=self.reply)
         await self._client.subscribe(holding_subject("*"), cb=self._reply_of_request)
 
-    @contextmanager
-    def making(self, request_id: str, delivery: int) -> Iterator[None]:
+    def making(self, request_id: str, delivery: int) -> "_Making":
         """Report this delivery's attempts as being made until the block ends."""
-        self._deliveries[request_id] = (*self._deliveries.get(request_id, ()), delivery)
-        try:
-            yield
-        finally:
-            left = list(self._deliveries[request_id])
-            left.remove(delivery)
-            if left:
-                self._deliveries[request_id] = tuple(left)
-            else:
-                del self._deliveries[request_id]
+        return _Making(self._deliveries, request_id, delivery)
 
     async def maker_of(self, request_id: str, delivery: int, worker_id: str | None) -> Maker:
         """Find out what became of a delivery's attempt, of the worker that claimed it: this one or another."""

@@ -5,8 +5,7 @@ a provider that sends slowly holds up the large answers of its own project only.
 """
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Self
 
 from msgspec import Struct
 
@@ -24,15 +23,9 @@ class LargeAnswers:
     def __init__(self, turns: int = TURNS) -> None:
         self._queue = FairQueue[asyncio.Future[None]](turns, project_factor=1, key_factor=1)
 
-    @contextmanager
-    def turn(self, project_id: str, key_id: str) -> Iterator["Turn"]:
+    def turn(self, project_id: str, key_id: str) -> "Turn":
         """Give an attempt its turn: taken when its answer becomes large, given back when the block ends."""
-        turn = Turn(self, project_id, key_id)
-        try:
-            yield turn
-        finally:
-            if turn.is_taken:
-                self.give_back(project_id, key_id)
+        return Turn(self, project_id, key_id)
 
     async def take(self, project_id: str, key_id: str) -> None:
         """Wait for a turn. The caller gives it back."""
@@ -67,6 +60,13 @@ class Turn(Struct):
     project_id: str
     key_id: str
     is_taken: bool = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.is_taken:
+            self.answers.give_back(self.project_id, self.key_id)
 
     async def take(self) -> None:
         """Wait until the attempt may have a large answer in memory."""

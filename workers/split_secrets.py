@@ -112,13 +112,15 @@ class SplitSecrets:
     def _read(self, event: SseEvent, hidden: bytes) -> None:
         raw = event.raw[:MAX_READ_BYTES]
         begun = [begun for begun in self._begun if begun.may_go_on(self._number, raw)]
-        if begun or any(secret.head in raw for secret in self._secrets):
+        headed = [secret for secret in self._secrets if secret.head in raw]
+        if begun or headed:
             self._begun = self._read_texts(event, begun, hidden)
             return
         following: dict[tuple[str, int], _Begun] = {}
         for secret in self._secrets:
             for match in islice(secret.end.finditer(raw), MAX_TEXTS):
-                count, piece = match.end(1) - match.start(1), _Piece(self._number, *match.span(1))
+                start, end = match.span(1)
+                count, piece = end - start, _Piece(self._number, start, end)
                 following.setdefault((secret.text, count), _Begun(secret.text, count, (piece,)))
         self._begun = list(following.values())[:MAX_BEGUN]
 

@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from functools import partial
+from typing import Self
 
 from msgspec.structs import replace
 
@@ -20,7 +20,7 @@ from workers.providers.provider import ProviderCall
 
 
 class WatchedCall:
-    """One call that is being made."""
+    """One call that is being made, watched to the end of its answer or of its stream: the block ends with it."""
 
     def __init__(self, circuits: CircuitBreaker | None, call: ProviderCall) -> None:
         self._circuits = circuits
@@ -31,7 +31,39 @@ class WatchedCall:
             call = replace(call, heard=partial(circuits.heard, self._key, credentials=self._credentials))
         self.call = call
 
-    def ended(self, error: GatewayError | None) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        match error:
+            case None | GatewayError():
+                self._ended(error)
+            case StreamFailed():
+                self._ended(reported_failure(error, self.call.identity.provider))
+            case UnreadableResponse() | RecursionError():
+                provider = self.call.identity.provider
+                self._ended(ProviderLost("the answer cannot be read", provider=provider))
+            case asyncio.CancelledError() | GeneratorExit():
+                self._ended(client_disconnected())
+            case _:  # a fault of ours, which says nothing of the provider
+                pass
+
+    async def first_of(
+        self, events: AsyncIterator[list[SseEvent]], on_first: Callable[[], None]
+    ) -> AsyncGenerator[list[SseEvent], None]:
+        """The events of a stream. Its first ones show that the provider answers, long before its end: the circuits and
+        `on_first` are told.
+        """
+        async for batch in events:
+            if self._circuits is not None:
+                self._circuits.began(self._key, began_s=self._began_s)
+            on_first()
+            yield batch
+            break
+        async for batch in events:
+            yield batch
+
+    def _ended(self, error: GatewayError | None) -> None:
         """Tell how the call went."""
         if self._circuits is not None:
             credential = self.call.credential
@@ -49,39 +81,3 @@ class WatchedCall:
         """True if the caller has set this limit, and it comes before the deadline."""
         limit_s = self.call.callers_limits_s.get(limit)
         return limit_s is not None and limit_s <= self.call.timeout_s
-
-    async def first_of(
-        self, events: AsyncIterator[list[SseEvent]], on_first: Callable[[], None]
-    ) -> AsyncGenerator[list[SseEvent], None]:
-        """The events of a stream. Its first ones show that the provider answers, long before its end: the circuits and
-        `on_first` are told.
-        """
-        async for batch in events:
-            if self._circuits is not None:
-                self._circuits.began(self._key, began_s=self._began_s)
-            on_first()
-            yield batch
-            break
-        async for batch in events:
-            yield batch
-
-
-@contextmanager
-def watched(circuits: CircuitBreaker | None, call: ProviderCall) -> Iterator[WatchedCall]:
-    """Watch a call, to the end of its answer or of its stream."""
-    watched_call = WatchedCall(circuits, call)
-    try:
-        yield watched_call
-    except GatewayError as error:
-        watched_call.ended(error)
-        raise
-    except StreamFailed as error:
-        watched_call.ended(reported_failure(error, call.identity.provider))
-        raise
-    except (UnreadableResponse, RecursionError):
-        watched_call.ended(ProviderLost("the answer cannot be read", provider=call.identity.provider))
-        raise
-    except (asyncio.CancelledError, GeneratorExit):
-        watched_call.ended(client_disconnected())
-        raise
-    watched_call.ended(None)

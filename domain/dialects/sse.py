@@ -61,9 +61,10 @@ class SseParser:
         events: list[SseEvent] = []
         start = 0
         for blank in _BLANK_LINE.finditer(whole, searched):
-            self._check_length(blank.end() - start)
-            events.append(_event(bytes(whole[start : blank.end()])))
-            start = blank.end()
+            end = blank.end()
+            self._check_length(end - start)
+            events.append(_event(bytes(whole[start:end])))
+            start = end
         self._check_length(len(whole) - start)
         if start or whole is data:
             self._pending = bytearray(whole[start:])
@@ -93,6 +94,8 @@ def _event(raw: bytes) -> SseEvent:
     name = b""
     data: bytes | None = None
     for line in raw.split(b"\n"):
+        if not line:
+            continue
         field, colon, value = line.removesuffix(b"\r").partition(b":")
         if not colon:
             continue
@@ -101,4 +104,4 @@ def _event(raw: bytes) -> SseEvent:
             data = value if data is None else data + b"\n" + value
         elif field == b"event":
             name = value.removeprefix(b" ")
-    return SseEvent(name.decode(errors="replace"), data or b"", raw)
+    return SseEvent(name.decode(errors="replace") if name else "", data or b"", raw)

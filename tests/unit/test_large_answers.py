@@ -1,7 +1,7 @@
 """Only few large responses are in memory at a time, and no project has all the turns."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections import deque
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -77,18 +77,17 @@ class Trickle:
     """A response that arrives in pieces, and may then stall."""
 
     def __init__(self, pieces: list[bytes], *, stalls: bool) -> None:
-        self._pieces = pieces
+        self._pieces = deque(pieces)
         self._stalls = stalls
 
     @property
     def content(self) -> "Trickle":
         return self
 
-    async def iter_chunked(self, _size: int) -> AsyncIterator[bytes]:
-        for piece in self._pieces:
-            yield piece
-        if self._stalls:
+    async def read(self, _size: int) -> bytes:
+        if self._stalls and not self._pieces:
             await asyncio.Event().wait()
+        return self._pieces.popleft() if self._pieces else b""
 
 
 async def test_stalled_provider_loses_its_large_response_turn() -> None:

@@ -11,7 +11,7 @@ from domain.errors import ProviderTimeout, TimeLimit
 from domain.routes import RouteTarget
 from tests.support.jobs import make_job
 from workers.calls import ProviderCalls
-from workers.watched_calls import watched
+from workers.watched_calls import WatchedCall
 
 
 class Heard:
@@ -60,6 +60,6 @@ async def test_a_limit_is_the_callers_if_its_target_sets_it_below_the_deadline(
     )
     heard: Any = Heard()
     call = replace((await calls.prepare(job)).call, timeout_s=min(60.0, asked.timeout_s or 60.0))
-    with pytest.raises(ProviderTimeout), watched(heard, call):
+    with pytest.raises(ProviderTimeout), WatchedCall(heard, call):
         raise ProviderTimeout("late", provider="openai", limit=over)
     assert heard.recorded == [is_callers]

@@ -1,9 +1,9 @@
 """Reads the body of a provider's answer within the limits of its call: in one piece, or as the events of a stream."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable
 from io import BytesIO
+from typing import TypeVar
 
 import aiohttp
 
@@ -29,6 +29,8 @@ TURN_BYTES_PER_S = 1024 * 1024
 FIRST_BYTE: TimeLimit = "first_byte"
 IDLE: TimeLimit = "idle"
 
+Result = TypeVar("Result")
+
 
 class TimeIsOver(TimeoutError):
     """A limit of ours, and not the call's whole time."""
@@ -45,14 +47,13 @@ TIMED_OUT: dict[TimeLimit, str] = {
 }
 
 
-def moment_after(time_s: float | None) -> float | None:
-    """The event loop's time after so long; None: never."""
-    return asyncio.get_running_loop().time() + time_s if time_s is not None else None
+def moment_after(time_s: float) -> float:
+    """The event loop's time after so long."""
+    return asyncio.get_running_loop().time() + time_s
 
 
-@asynccontextmanager
-async def time_limit(until: float | None, limit: TimeLimit) -> AsyncIterator[None]:
-    """Bound a block by a moment of the event loop's. None: it has no limit.
+async def within(until: float, limit: TimeLimit, work: Awaitable[Result]) -> Result:
+    """Wait for `work` until a moment of the event loop's.
 
     Raises:
         TimeIsOver: it was not done by then.
@@ -60,30 +61,41 @@ async def time_limit(until: float | None, limit: TimeLimit) -> AsyncIterator[Non
     """
     try:
         async with asyncio.timeout_at(until) as clock:
-            yield
+            return await work
     except TimeoutError:
         if clock.expired():
             raise TimeIsOver(limit) from None
         raise
 
 
-async def _pieces(
-    response: aiohttp.ClientResponse, call: ProviderCall, first_byte_at: float | None
-) -> AsyncGenerator[bytes, None]:
+class BodyPieces:
     """The pieces of an answer's body, within the call's limits."""
-    if first_byte_at is None and call.idle_s is None:
-        async for data in response.content.iter_chunked(PIECE_BYTES):
-            yield data
-        return
-    pieces, until, limit = aiter(response.content.iter_chunked(PIECE_BYTES)), first_byte_at, FIRST_BYTE
-    while True:
+
+    def __init__(self, response: aiohttp.ClientResponse, call: ProviderCall, first_byte_at: float | None) -> None:
+        self._content = response.content
+        self._idle_s = call.idle_s
+        self._until = first_byte_at
+        self._limit = FIRST_BYTE
+
+    async def next(self) -> bytes:
+        """Wait for the next piece; empty at the end. If the connection breaks, what came before is given first.
+
+        Raises:
+            TimeIsOver: it did not come within the limit of its own.
+            aiohttp.ClientError, TimeoutError: the connection broke, or the call's whole time is over.
+
+        """
+        reading = self._content.read(PIECE_BYTES)
         try:
-            async with time_limit(until, limit):
-                data = await anext(pieces)
-        except StopAsyncIteration:
-            return
-        yield data
-        until, limit = moment_after(call.idle_s), IDLE
+            piece = await (within(self._until, self._limit, reading) if self._until is not None else reading)
+        except aiohttp.ClientError:
+            # aiohttp reports the break first, and keeps what was waiting to be read to itself.
+            if self._content.is_eof() or not self._content._buffer:  # noqa: SLF001 - see above
+                raise
+            return self._content._read_nowait(-1)  # noqa: SLF001
+        self._until = moment_after(self._idle_s) if self._idle_s is not None else None
+        self._limit = IDLE
+        return piece
 
 
 async def events_of(
@@ -100,10 +112,10 @@ async def events_of(
         ProviderLost: it is too large, or cannot be searched.
 
     """
-    parser = SseParser()
+    parser, pieces = SseParser(), BodyPieces(response, call, first_byte_at)
     size = 0
     try:
-        async for data in _to_the_last(response, call, first_byte_at):
+        while data := await pieces.next():
             size += len(data)
             _check_size(size, call.identity.provider)
             if len(data) >= TURN_PIECE_BYTES:
@@ -127,23 +139,6 @@ def _check_size(size_bytes: int, provider: str) -> None:
         raise ProviderLost(f"{provider} sent more than {MAX_ANSWER_BYTES} bytes", provider=provider)
 
 
-async def _to_the_last(
-    response: aiohttp.ClientResponse, call: ProviderCall, first_byte_at: float | None
-) -> AsyncGenerator[bytes, None]:
-    """Yield the body's bytes, up to the last one before the connection breaks.
-
-    aiohttp reports the break first and keeps what came before it, which was waiting to be read, to itself.
-    """
-    content = response.content
-    try:
-        async for data in _pieces(response, call, first_byte_at):
-            yield data
-    except aiohttp.ClientError:
-        if not content.is_eof() and content._buffer:  # noqa: SLF001 - see above
-            yield content._read_nowait(-1)  # noqa: SLF001
-        raise
-
-
 async def read_answer(
     response: aiohttp.ClientResponse,
     call: ProviderCall,
@@ -160,16 +155,24 @@ async def read_answer(
 
     """
     buffer = BytesIO()  # gives its content away without a copy
-    size, clock = 0, asyncio.get_running_loop().time
-    turn_at_s: float | None = None
-    async with asyncio.timeout(call.timeout_s) as limit:
-        async for part in _pieces(response, call, first_byte_at):
-            size += len(part)
-            _check_size(size, call.identity.provider)
-            buffer.write(part)
-            if size > LARGE_ANSWER_BYTES:
-                if turn_at_s is None:
-                    await call.take_turn()
-                    turn_at_s = clock()
-                limit.reschedule(turn_at_s + turn_grace_s + size / TURN_BYTES_PER_S)
+    until = moment_after(call.timeout_s)
+    pieces = BodyPieces(response, call, first_byte_at)
+    while piece := await pieces.next():
+        buffer.write(piece)
+        if buffer.tell() > LARGE_ANSWER_BYTES:
+            async with asyncio.timeout_at(until) as limit:
+                await call.take_turn()
+                await _read_rest(pieces, buffer, limit, call, turn_grace_s)
     return buffer.getvalue()
+
+
+async def _read_rest(
+    pieces: BodyPieces, buffer: BytesIO, limit: asyncio.Timeout, call: ProviderCall, turn_grace_s: float
+) -> None:
+    """Read on with a turn, while its limit moves with what has come."""
+    turn_at_s = asyncio.get_running_loop().time()
+    is_last = False
+    while not is_last:
+        _check_size(buffer.tell(), call.identity.provider)
+        limit.reschedule(turn_at_s + turn_grace_s + buffer.tell() / TURN_BYTES_PER_S)
+        is_last = not buffer.write(await pieces.next())

@@ -7,13 +7,13 @@ session. `docs/decisions/0004-calls-over-aiohttp.md` says why the SDKs themselve
 import importlib.metadata
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
+from functools import lru_cache
 from io import BytesIO
 
 import aiohttp
 import msgspec
-from cachetools import LRUCache
 from msgspec import Struct
 from yarl import URL
 
@@ -46,7 +46,7 @@ from workers.providers.answer_body import (
     events_of,
     moment_after,
     read_answer,
-    time_limit,
+    within,
 )
 from workers.providers.provider import Credential, ProviderCall
 from workers.providers.retry_after import retry_after_s
@@ -165,38 +165,48 @@ class HttpProvider:
     ) -> None:
         self._sessions = sessions
         self._make_endpoint = make_endpoint
-        self._endpoints: LRUCache[Credential, tuple[Endpoint, CredentialFilter]] = LRUCache(MAX_CREDENTIALS)
+        self._endpoint = lru_cache(MAX_CREDENTIALS)(self._checked_endpoint)
 
     async def send(self, content: bytes, call: ProviderCall) -> bytes:
         """See `Provider`."""
-        first_byte_at = moment_after(call.first_byte_s)
-        async with self._opened(content, call, first_byte_at) as (response, credential_filter):
-            body = await read_answer(response, call, first_byte_at=first_byte_at)
+        provider = call.identity.provider
+        first_byte_at = moment_after(call.first_byte_s) if call.first_byte_s is not None else None
+        try:
+            response, credential_filter = await self._open(content, call, first_byte_at)
+            async with response:
+                body = await read_answer(response, call, first_byte_at=first_byte_at)
+        except _TRANSPORT_ERRORS as error:
+            raise _failure(error, provider) from None
         try:
             return await offload(len(body), credential_filter.whole, body)
         except UnreadableResponse as error:
-            provider = call.identity.provider
-            message = f"{provider} sent an answer that cannot be read: {error}"
-            raise ProviderLost(message, provider=provider) from None
+            raise ProviderLost(f"{provider} sent an answer that cannot be read: {error}", provider=provider) from None
 
     @asynccontextmanager
     async def stream(self, content: bytes, call: ProviderCall) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
         """See `Provider`."""
-        first_byte_at = moment_after(call.first_byte_s)
-        async with (
-            self._opened(content, call, first_byte_at) as (response, credential_filter),
-            aclosing(
-                events_of(response, call, first_byte_at, credential_filter.stream(), self._sessions.turns)
-            ) as events,
-        ):
-            yield events
+        first_byte_at = moment_after(call.first_byte_s) if call.first_byte_s is not None else None
+        try:
+            response, credential_filter = await self._open(content, call, first_byte_at)
+            async with (
+                response,
+                aclosing(
+                    events_of(response, call, first_byte_at, credential_filter.stream(), self._sessions.turns)
+                ) as events,
+            ):
+                yield events
+        except _TRANSPORT_ERRORS as error:
+            raise _failure(error, call.identity.provider) from None
 
-    @asynccontextmanager
-    async def _opened(
+    async def _open(
         self, content: bytes, call: ProviderCall, first_byte_at: float | None
-    ) -> AsyncIterator[tuple[aiohttp.ClientResponse, CredentialFilter]]:
-        """Send bytes; gives a response with status 200, and what hides the credential in it. `from None` keeps the
-        transport's errors, which hold the request, out of traces.
+    ) -> tuple[aiohttp.ClientResponse, CredentialFilter]:
+        """Send bytes; gives a response with status 200, which the caller releases, and what hides the credential in it.
+
+        Raises:
+            ProviderError: it has another status, or there is no credential.
+            aiohttp.ClientError, TimeoutError: see `_failure`.
+
         """
         provider = call.identity.provider
         if call.credential is None:
@@ -205,7 +215,10 @@ class HttpProvider:
                 "(OPENAI_API_KEY, ANTHROPIC_API_KEY); the model `echo` needs none",
                 provider=provider,
             )
-        to, credential_filter = self._endpoint(call.credential, provider)
+        try:
+            to, credential_filter = self._endpoint(call.credential)
+        except InvalidRequest as error:
+            raise ProviderUnavailable(f"{provider} cannot be reached: {error.message}", provider=provider) from None
         timeout = aiohttp.ClientTimeout(total=call.timeout_s, sock_connect=min(CONNECT_TIMEOUT_S, call.timeout_s))
         headers = {**to.headers, **call.headers} if call.headers else to.headers
         session = self._sessions.callers if call.credential.is_callers else self._sessions.operators
@@ -218,43 +231,25 @@ class HttpProvider:
             timeout=timeout,
             allow_redirects=False,
         )
-        try:
-            async with AsyncExitStack() as stack:
-                async with time_limit(first_byte_at, FIRST_BYTE):
-                    response = await stack.enter_async_context(request)
-                call.heard(response.headers)
-                if response.status != 200:
-                    body = _without_secrets(credential_filter, await _read_refusal(response))
-                    body = _with_notice(response.status, body, call)
-                    error = _refusal(response.status, response.headers, body, provider)
-                    if call.keeps_error_body and isinstance(error, ProviderRejected):
-                        error.own_body = _own_body(body)
-                    raise error
-                yield response, credential_filter
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise _unreachable(provider, error) from None
-        except (TimeoutError, aiohttp.ServerTimeoutError) as error:
-            limit: TimeLimit = error.limit if isinstance(error, TimeIsOver) else "total"
-            message = TIMED_OUT[limit].format(provider=provider)
-            raise ProviderTimeout(message, provider=provider, limit=limit) from None
-        except aiohttp.ClientError:
-            raise ProviderLost(f"connection error: the connection to {provider} broke", provider=provider) from None
+        response = await (within(first_byte_at, FIRST_BYTE, request) if first_byte_at is not None else request)
+        call.heard(response.headers)
+        if response.status != 200:
+            async with response:
+                body = _without_secrets(credential_filter, await _read_refusal(response))
+            raise _refused(response, body, call)
+        return response, credential_filter
 
-    def _endpoint(self, credential: Credential, provider: str) -> tuple[Endpoint, CredentialFilter]:
-        cached = self._endpoints.get(credential)
-        if cached is None:
-            if credential.is_callers:
-                self._check(credential, provider)
-            to = self._make_endpoint(credential)
-            credential_filter = CredentialFilter([credential.api_key, *credential.other_keys, *secrets_in(to.headers)])
-            cached = self._endpoints[credential] = to, credential_filter
-        return cached
+    def _checked_endpoint(self, credential: Credential) -> tuple[Endpoint, CredentialFilter]:
+        """The endpoint of a credential, and what hides the credential in its answers.
 
-    def _check(self, credential: Credential, provider: str) -> None:
-        try:
+        Raises:
+            InvalidRequest: see `Sessions.check`.
+
+        """
+        if credential.is_callers:
             self._sessions.check(credential.base_url or "")
-        except InvalidRequest as error:
-            raise ProviderUnavailable(f"{provider} cannot be reached: {error.message}", provider=provider) from None
+        to = self._make_endpoint(credential)
+        return to, CredentialFilter([credential.api_key, *credential.other_keys, *secrets_in(to.headers)])
 
 
 async def _read_refusal(response: aiohttp.ClientResponse) -> bytes:
@@ -273,6 +268,23 @@ def _without_secrets(credential_filter: CredentialFilter, refusal: bytes) -> byt
         return credential_filter.whole(refusal)
     except UnreadableResponse:
         return b""
+
+
+_TRANSPORT_ERRORS = (aiohttp.ClientError, TimeoutError)
+
+
+def _failure(error: aiohttp.ClientError | TimeoutError, provider: str) -> ProviderError:
+    """The error of a call that the transport has failed. Raise it `from None`: the transport's holds the request, which
+    no trace is to show.
+    """
+    match error:
+        case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
+            return _unreachable(provider, error)
+        case TimeoutError():
+            limit: TimeLimit = error.limit if isinstance(error, TimeIsOver) else "total"
+            return ProviderTimeout(TIMED_OUT[limit].format(provider=provider), provider=provider, limit=limit)
+        case _:
+            return ProviderLost(f"connection error: the connection to {provider} broke", provider=provider)
 
 
 def _unreachable(provider: str, error: Exception) -> ProviderUnavailable:
@@ -327,6 +339,15 @@ def _own_body(body: bytes) -> bytes | None:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         is_object = False
     return body if is_object else None
+
+
+def _refused(response: aiohttp.ClientResponse, body: bytes, call: ProviderCall) -> ProviderError:
+    """The error of a response with another status than 200. `body` is its body, without secrets."""
+    body = _with_notice(response.status, body, call)
+    error = _refusal(response.status, response.headers, body, call.identity.provider)
+    if call.keeps_error_body and isinstance(error, ProviderRejected):
+        error.own_body = _own_body(body)
+    return error
 
 
 def _refusal(status: int, headers: Mapping[str, str], body: bytes, provider: str) -> ProviderError:

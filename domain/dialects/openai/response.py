@@ -339,6 +339,8 @@ def _metered_choices(choices: Raw) -> Sequence[types.MeteredChoice]:
 
 def _is_empty(choice: types.MeteredChoice) -> bool:
     message = choice.message or types.MeteredMessage()
-    spoken = (message.audio, message.refusal, message.content)
-    called = (message.tool_calls, message.function_call)
-    return all(one is UNSET or bytes(one) in _NOTHING for one in (choice.text, *spoken, *called))
+    spoken = (message.content, choice.text, message.audio, message.refusal)
+    for one in (*spoken, message.tool_calls, message.function_call):
+        if one is not UNSET and bytes(one) not in _NOTHING:
+            return False
+    return True

@@ -92,7 +92,7 @@ class OpenAiChatReader:
         data = event.data
         if not data:
             return []
-        if data == DONE or data.strip() == DONE:
+        if DONE in data and data.strip() == DONE:
             self.is_ended = self.is_tail = True
             return []
         chunk = decode_provider_json(_decode, data)
@@ -130,16 +130,17 @@ class OpenAiChatReader:
 
     def _account(self, choice: CompletionChoice) -> None:
         index, delta = choice.index or 0, _delta(choice)
+        text = text_of(delta.content)
         message = self._messages.get(index)
         if message is None:
             message = self._messages[index] = _Message()
         self.received_output_bytes += _output_bytes(delta)
         if delta.reasoning_content or delta.reasoning or isinstance(delta.content, list):
             self.writing_run = None
-        elif self.writing_run is None and (text_of(delta.content) or delta.tool_calls):
+        elif self.writing_run is None and (text or delta.tool_calls):
             self._runs += 1
             self.writing_run = self._runs
-        if text_of(delta.content):
+        if text:
             message.has_answered = True
         elif delta.refusal:
             message.has_refused = True
@@ -275,7 +276,9 @@ def _text(value: Any) -> str | None:
 
 
 def _output_bytes(delta: CompletionMessage) -> int:
-    count = _any_bytes(delta.content) + utf8_length(delta.refusal)
+    count = _any_bytes(delta.content)
+    if delta.refusal:
+        count += utf8_length(delta.refusal)
     if delta.reasoning_content or delta.reasoning or delta.reasoning_details:
         count += max(
             _any_bytes(delta.reasoning_content), _any_bytes(delta.reasoning), _any_bytes(delta.reasoning_details)

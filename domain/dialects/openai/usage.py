@@ -67,7 +67,7 @@ def unpriced_parts(usage: Any, input_details: str, output_details: str) -> tuple
             ("output", output_details, _OUTPUT_PARTS),
         )
         for part, count in _details(usage, name).items()
-        if count and part not in known and part.endswith("_tokens")
+        if part not in known and part.endswith("_tokens") and _count(count)
     ]
     return tuple(parts[:MAX_PARTS]) + ((_PAID_SOURCES,) if _count(usage.get(_PAID_SOURCES)) else ())
 
@@ -81,22 +81,23 @@ def parse_usage(said: Any) -> SaidUsage:
     """
     if not isinstance(said, dict):
         return NOTHING_SAID
-    prompt, completion, total = (_count(said.get(f"{name}_tokens")) for name in ("prompt", "completion", "total"))
+    prompt, completion = _count(said.get("prompt_tokens")), _count(said.get("completion_tokens"))
+    total = _count(said.get("total_tokens"))
     if prompt is None and completion is not None and total is not None:
         prompt = max(0, total - completion)
     if completion is None and total is not None:
         completion = 0  # Gemini's endpoint leaves out what is zero
     if prompt is None or not (prompt or completion):  # no request has an empty prompt
         return NOTHING_SAID
-    details = said.get("prompt_tokens_details")
-    cached = _details(details, "cached_tokens_details") if isinstance(details, dict) else {}
-    came_in = _parse_input(prompt, _details(said, "prompt_tokens_details"), cached.get("audio_tokens"))
+    details = _details(said, "prompt_tokens_details")
+    cached = _details(details, "cached_tokens_details")
+    came_in = _parse_input(prompt, details, _count(cached.get("audio_tokens")))
     if completion is None:
         return SaidUsage(input_usage=came_in)
     details = _details(said, "completion_tokens_details")
     unsaid = max(0, (total or 0) - prompt - completion)
-    output, audio_out = _split(min(completion + unsaid, MAX_TOKENS), details.get("audio_tokens"))
-    reasoning = min(max(details.get("reasoning_tokens") or 0, unsaid), output)
+    output, audio_out = _split(min(completion + unsaid, MAX_TOKENS), _count(details.get("audio_tokens")))
+    reasoning = min(max(_count(details.get("reasoning_tokens")) or 0, unsaid), output)
     return SaidUsage(usage=replace(came_in, output=output, output_audio=audio_out, reasoning=reasoning))
 
 
@@ -110,29 +111,35 @@ def parse_embeddings_usage(said: Any) -> SaidUsage:
     return parse_usage({**said, "prompt_tokens": prompt, "completion_tokens": 0, "total_tokens": None})
 
 
-def _parse_input(prompt: int, details: dict[str, int | None], cached_audio: int | None = None) -> TokenUsage:
+def _parse_input(prompt: int, details: dict[str, Any], cached_audio: int | None = None) -> TokenUsage:
     """Split the prompt. Audio may be among the cached tokens: none of it is counted as text, which costs less."""
-    rest, audio_in = _split(prompt, details.get("audio_tokens"))
+    rest, audio_in = _split(prompt, _count(details.get("audio_tokens")))
     audio_in, audio_read = _split(audio_in, cached_audio)
-    rest, cached = _split(rest, max(0, (details.get("cached_tokens") or 0) - audio_read))
-    rest, written = _split(rest, details.get("cache_write_tokens"))
+    rest, cached = _split(rest, max(0, (_count(details.get("cached_tokens")) or 0) - audio_read))
+    rest, written = _split(rest, _count(details.get("cache_write_tokens")))
     return TokenUsage(
         input=rest, cache_read=cached, cache_write=written, input_audio=audio_in, cache_audio_read=audio_read
     )
 
 
-def _details(said: dict[str, Any], name: str) -> dict[str, int | None]:
+def _details(said: dict[str, Any], name: str) -> dict[str, Any]:
     details = said.get(name)
-    return {part: _count(value) for part, value in details.items()} if isinstance(details, dict) else {}
+    return details if isinstance(details, dict) else {}
 
 
 def _count(value: Any) -> int | None:
     """A number of tokens; None if it can be none. Some providers write whole numbers as fractions or as texts."""
-    if isinstance(value, str) and value.isdecimal() and len(value) <= MAX_DIGITS:
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_TOKENS:
-        return None
-    return math.ceil(value)
+    match value:
+        case None | bool():
+            return None
+        case int() if 0 <= value <= MAX_TOKENS:
+            return value
+        case float() if 0 <= value <= MAX_TOKENS:
+            return math.ceil(value)
+        case str() if value.isdecimal() and len(value) <= MAX_DIGITS:
+            return _count(int(value))
+        case _:
+            return None
 
 
 def parse_responses_usage(said: Any) -> TokenUsage | None:
@@ -146,8 +153,8 @@ def parse_responses_usage(said: Any) -> TokenUsage | None:
         return None
     came_in = _parse_input(input_tokens, _details(said, "input_tokens_details"))
     details = _details(said, "output_tokens_details")
-    output, audio_out = _split(output_tokens, details.get("audio_tokens"))
-    reasoning = min(details.get("reasoning_tokens") or 0, output)
+    output, audio_out = _split(output_tokens, _count(details.get("audio_tokens")))
+    reasoning = min(_count(details.get("reasoning_tokens")) or 0, output)
     return replace(came_in, output=output, output_audio=audio_out, reasoning=reasoning)
 
 

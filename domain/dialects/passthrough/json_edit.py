@@ -124,7 +124,7 @@ def without_usage(event: SseEvent) -> bytes:
         return event.raw
     if bytes(chunk.usage) != _NULL and not chunk.choices:
         return b""
-    if data.count(_USAGE) == 1 and _NULL_USAGE in data and event.raw.count(_USAGE) == 1:
+    if _NULL_USAGE in data and event.raw.count(_USAGE) == 1:
         return event.raw.replace(_NULL_USAGE, b"", 1)
     return _replaced(event, _without(data, decode_provider_json(decode_members, data), "usage"))
 

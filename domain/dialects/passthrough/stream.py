@@ -28,7 +28,7 @@ class PassthroughStream:
         self._reader.take(event)
         self._tail.append(event)
         if not self._reader.is_tail:
-            sent += (without_usage(held) if self._hides_usage else held.raw for held in self._tail)
+            sent += [without_usage(held) if self._hides_usage else held.raw for held in self._tail]
             self._tail.clear()
 
     def final_events(self, cost_usd: Decimal | None) -> bytes:
