@@ -29,6 +29,8 @@ MAX_STARTS = 64
 
 _VALUE = re.compile(rb':\s*+"((?:[^"\\]++|\\.)*+)"', re.DOTALL)
 """A text of a JSON object."""
+_ESCAPED = b'"\\'
+"""Begins a text whose first character is escaped."""
 _decode_text = msgspec.json.Decoder(str).decode
 
 
@@ -58,7 +60,7 @@ class _Begun(Struct, frozen=True):
         since = number - self.pieces[-1].event
         if self.is_held:
             return since <= MAX_EVENTS_BETWEEN
-        return since == 1 and (b'"' + self.secret[self.count].encode() in raw or b'"\\' in raw)
+        return since == 1 and (b'"' + self.secret[self.count].encode() in raw or _ESCAPED in raw)
 
 
 class Secret(Struct, frozen=True):
@@ -69,17 +71,24 @@ class Secret(Struct, frozen=True):
     """Its first characters, wherever they stand."""
     end: "re.Pattern[bytes]"
     """A text that ends with fewer of them, as the group."""
+    marks: tuple[bytes, ...]
+    """What a text begins with that goes on with fewer of them."""
 
     def may_begin(self, said: bytes) -> bool:
         """True if the secret may begin in these events, and others go on with it."""
         return self.head in said or self.end.search(said) is not None
+
+    def may_go_on_within(self, said: bytes) -> bool:
+        """True if the secret may begin in one of these events, and another of them may go on with it."""
+        return self.head in said or any(mark in said for mark in self.marks)
 
 
 def secret_of(text: str) -> Secret:
     """Make a secret of at least `HEAD_CHARS` characters."""
     first, second, third = (re.escape(character.encode()) for character in text[: HEAD_CHARS - 1])
     end = re.compile(rb'(%b(?:%b(?:%b)?)?)"\s*[,}\]]' % (first, second, third))
-    return Secret(text, text[:HEAD_CHARS].encode(), end)
+    marks = tuple(b'"' + character.encode() for character in text[1:HEAD_CHARS])
+    return Secret(text, text[:HEAD_CHARS].encode(), end, (*marks, _ESCAPED))
 
 
 class SplitSecrets:
@@ -96,6 +105,10 @@ class SplitSecrets:
         """Take the next events, whose bytes are `said`. Return those to send now, with `hidden` for a secret."""
         is_large = len(said) > MAX_READ_BYTES
         if not self._begun and not is_large and not any(secret.may_begin(said) for secret in self._secrets):
+            return events
+        if len(events) > 1 and not is_large and not self._goes_on_within(events[0], said):
+            self._number += len(events)
+            self._begin(events[-1].raw)
             return events
         for event in events:
             self._number += 1
@@ -115,7 +128,18 @@ class SplitSecrets:
         headed = [secret for secret in self._secrets if secret.head in raw]
         if begun or headed:
             self._begun = self._read_texts(event, begun, hidden)
-            return
+        else:
+            self._begin(raw)
+
+    def _goes_on_within(self, first: SseEvent, said: bytes) -> bool:
+        """True if something that has begun before these events or in one of them may go on in one of them."""
+        for begun in self._begun:
+            if begun.is_held or begun.may_go_on(self._number + 1, first.raw):
+                return True
+        return any(secret.may_go_on_within(said) for secret in self._secrets)
+
+    def _begin(self, raw: bytes) -> None:
+        """Note what the last event begins: it has fewer characters of a secret than its head."""
         following: dict[tuple[str, int], _Begun] = {}
         for secret in self._secrets:
             for match in islice(secret.end.finditer(raw), MAX_TEXTS):

@@ -19,6 +19,9 @@ DONE = b"[DONE]"
 """The data of the last event of OpenAI's streams, and of those that speak alike."""
 DONE_EVENT = b"data: [DONE]\n\n"
 
+_DATA = b"data: "
+_LINE_FEEDS_OF_ONE_LINE = 2
+"""Of an event of one line, with the blank line that ends it."""
 _BLANK_LINE = re.compile(rb"\n\r?\n")
 _LONGEST_PARTIAL_BLANK_LINE_BYTES = 2
 
@@ -91,6 +94,8 @@ def sse(data: bytes, name: str | None = None) -> bytes:
 
 
 def _event(raw: bytes) -> SseEvent:
+    if raw.startswith(_DATA) and raw.count(b"\n") == _LINE_FEEDS_OF_ONE_LINE and b"\r" not in raw:
+        return SseEvent("", raw[len(_DATA) : -_LINE_FEEDS_OF_ONE_LINE], raw)
     name = b""
     data: bytes | None = None
     for line in raw.split(b"\n"):

@@ -156,6 +156,17 @@ def test_the_key_is_hidden_when_deltas_cut_it(cuts: list[int]) -> None:
     assert len(text) < len("text … text") + HELD_CHARS
 
 
+@pytest.mark.parametrize("key", [KEY, ODD_KEY], ids=["a vendor's key", "a key with every character"])
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7])
+@pytest.mark.parametrize("together", [2, 3, 5])
+def test_the_key_is_hidden_in_events_that_come_together(key: str, size: int, together: int) -> None:
+    said = "".join(f"{key[:count]} {key[0]}" for count in range(1, len(key))) + f" words {key} end"
+    events = [delta(said[at : at + size]) for at in range(0, len(said), size)]
+    writes = [b"".join(events[at : at + together]) for at in range(0, len(events), together)]
+    sent, held = filtered(CredentialFilter([key]), writes)
+    assert texts_of(sent + held) in {said.replace(key, f"{key[:begun]}…") for begun in range(HELD_CHARS)}
+
+
 def test_the_key_is_hidden_when_other_events_come_between_its_pieces() -> None:
     ping = sse(b'{"type": "ping"}', "ping")
     sent, held = filtered(CredentialFilter([KEY]), [delta("sk-test-"), ping, delta("openai-"), ping, delta("canary.")])

@@ -155,6 +155,13 @@ def test_an_event_without_usage_stays_as_it_came(raw: bytes) -> None:
         ),
         (b'data: { "usage" : null , "choices": [{}] }\n\n', b'data: {"choices": [{}] }\n\n'),
         (b'data: {"usage":null,"usage":null,"choices":[{}]}\n\n', b'data: {"choices":[{}]}\n\n'),
+        (b'data: {"choices":[{}],"usage":null}\n\n', b'data: {"choices":[{}]}\n\n'),
+        (
+            b'data: {"choices":[{}],"usage":null,"obfuscation":"aB3"}\n\n',
+            b'data: {"choices":[{}],"obfuscation":"aB3"}\n\n',
+        ),
+        (b'data: {"choices":[{"d":{"usage":null}}]}\n\n', b'data: {"choices":[{"d":{"usage":null}}]}\n\n'),
+        (b'data: {"usage":{"a":1},"choices":[],"usage":null}\n\n', b'data: {"choices":[]}\n\n'),
         (b'data: {"choices":[],"usage":{"a":1}}\n\n', b""),
         (b'data: {"choices":[],"usage":null}\n\n', b'data: {"choices":[]}\n\n'),
         (b'data: {"choices":[{"f":"stop"}],"usage":{"a":1}}\n\n', b'data: {"choices":[{"f":"stop"}]}\n\n'),

@@ -105,7 +105,9 @@ class OpenAiChatReader:
             self.answered_by = identifier(chunk.model)
         for choice in choices:
             self._account(choice)
-        self._account_extras(chunk, data)
+        cites = CITATION in data
+        if cites or chunk.usage is not None or chunk.service_tier not in (None, self._service_tier):
+            self._account_extras(chunk, cites=cites)
         said_usage = self._account_usage(chunk.usage) if chunk.usage is not None else False
         if choices and (self._open_messages or all(choice.finish_reason is None for choice in choices)):
             self.is_tail = self.is_ended
@@ -113,10 +115,7 @@ class OpenAiChatReader:
             self.is_tail = True
         return self._canonical(self._model, choices, data) if self._model is not None else []
 
-    def _account_extras(self, chunk: ChatCompletion, data: bytes) -> None:
-        cites = CITATION in data
-        if chunk.usage is None and not cites and chunk.service_tier in (None, self._service_tier):
-            return
+    def _account_extras(self, chunk: ChatCompletion, *, cites: bool) -> None:
         self._said_usage = chunk.usage or self._said_usage
         self._service_tier = chunk.service_tier or self._service_tier
         self._has_citations |= cites
@@ -298,6 +297,6 @@ def _call_bytes(function: CompletionFunction | None) -> int:
 
 def _any_bytes(said: Any) -> int:
     """The length of a text, or of anything else as JSON."""
-    if said is None or isinstance(said, str):
+    if isinstance(said, str) or said is None:
         return utf8_length(said)
     return len(msgspec.json.encode(said))

@@ -3,6 +3,7 @@
 `json_members.py` says which bytes change.
 """
 
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
@@ -17,6 +18,8 @@ from domain.errors import InvalidRequest
 from domain.json_numbers import json_number
 
 _NULL_USAGE = b',"usage":null'
+_ENDS_WITH_NULL_USAGE = re.compile(rb',"usage":null(?:,"obfuscation":"[0-9A-Za-z]*")?}\Z')
+"""An object of JSON that ends so has this member itself: it is in no text and no other object."""
 _USAGE = b'"usage"'
 _COST = b'"cost"'
 _ESCAPED_LETTER = b"\\u00"
@@ -110,7 +113,7 @@ def event_with_cost(event: SseEvent, cost_usd: Decimal | None) -> bytes:
 
 
 def without_usage(event: SseEvent) -> bytes:
-    """The bytes of an OpenAI event without its usage; empty if the event has nothing else.
+    """The bytes of an OpenAI event, whose data has been read, without its usage; empty if it has nothing else.
 
     Raises:
         UnreadableResponse: its data is no JSON object.
@@ -119,6 +122,8 @@ def without_usage(event: SseEvent) -> bytes:
     data = event.data
     if _USAGE not in data:
         return event.raw
+    if event.raw.count(_USAGE) == 1 and _ENDS_WITH_NULL_USAGE.search(data):  # as OpenAI writes most of its chunks
+        return event.raw.replace(_NULL_USAGE, b"", 1)
     chunk = decode_provider_json(_decode_chunk, data)
     if chunk.usage is UNSET:
         return event.raw

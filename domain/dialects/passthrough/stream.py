@@ -26,10 +26,13 @@ class PassthroughStream:
     def take(self, event: SseEvent, sent: list[bytes]) -> None:
         """Read the next event, and add to `sent` what the client is sent now. Raises as `StreamReader.take`."""
         self._reader.take(event)
-        self._tail.append(event)
-        if not self._reader.is_tail:
+        if self._reader.is_tail:
+            self._tail.append(event)
+            return
+        if self._tail:
             sent += [without_usage(held) if self._hides_usage else held.raw for held in self._tail]
             self._tail.clear()
+        sent.append(without_usage(event) if self._hides_usage else event.raw)
 
     def final_events(self, cost_usd: Decimal | None) -> bytes:
         """The tail, with this cost; None: the price of the model is not known."""
