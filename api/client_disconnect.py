@@ -13,6 +13,7 @@ from typing import TypeVar
 from litestar.types import Receive
 
 from domain.errors import ClientDisconnected
+from infra.interruption import Interruption
 
 Result = TypeVar("Result")
 
@@ -21,11 +22,15 @@ class ClientDisconnect:
     """The disconnect of one client, which may come, once."""
 
     def __init__(self) -> None:
-        self._noted = asyncio.Event()
+        self._is_noted = False
+        self._waits: list[Interruption] = []
+        """What is awaited at the moment."""
 
     def note(self) -> None:
         """Note that the client has disconnected."""
-        self._noted.set()
+        self._is_noted = True
+        for wait in self._waits:
+            _interrupt_soon(wait)
 
     def check(self) -> None:
         """Return if the client is still connected.
@@ -34,8 +39,8 @@ class ClientDisconnect:
             ClientDisconnected: it is not.
 
         """
-        if self._noted.is_set():
-            raise ClientDisconnected("the caller left before the answer had begun")
+        if self._is_noted:
+            raise _disconnected()
 
     async def or_disconnect(self, waiting: Awaitable[Result]) -> Result:
         """Await `waiting`. It is cancelled if the client disconnects first, so it must have no effect of its own.
@@ -44,17 +49,31 @@ class ClientDisconnect:
             ClientDisconnected: the client disconnected first.
 
         """
-        awaited = asyncio.ensure_future(waiting)
-        leaving = asyncio.ensure_future(self._noted.wait())
+        wait = Interruption()
+        self._waits.append(wait)
+        if self._is_noted:
+            _interrupt_soon(wait)
         try:
-            await asyncio.wait((awaited, leaving), return_when=asyncio.FIRST_COMPLETED)
+            with wait:
+                return await waiting
         finally:
-            leaving.cancel()
-            awaited.cancel()
-            await asyncio.wait((awaited, leaving))
-        if awaited.cancelled():
-            self.check()
-        return awaited.result()
+            self._waits.remove(wait)
+        raise _disconnected()
+
+
+def _interrupt_soon(wait: Interruption) -> None:
+    """Let a result that is there be taken first."""
+    asyncio.get_running_loop().call_soon(wait.come)
+
+
+def _disconnected() -> ClientDisconnected:
+    return ClientDisconnected("the caller left before the answer had begun")
+
+
+async def until_disconnected(receive: Receive) -> None:
+    """Wait until the client disconnects."""
+    while (await receive())["type"] != "http.disconnect":
+        continue
 
 
 def watch_disconnect(receive: Receive, *, listen: bool = True) -> AbstractAsyncContextManager[ClientDisconnect]:
@@ -66,12 +85,11 @@ def watch_disconnect(receive: Receive, *, listen: bool = True) -> AbstractAsyncC
 async def _listening(receive: Receive) -> AsyncIterator[ClientDisconnect]:
     disconnect = ClientDisconnect()
 
-    async def until_disconnected() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            continue
+    async def note() -> None:
+        await until_disconnected(receive)
         disconnect.note()
 
-    listening = asyncio.create_task(until_disconnected(), name="listening for a disconnect")
+    listening = asyncio.create_task(note(), name="listening for a disconnect")
     try:
         yield disconnect
     finally:

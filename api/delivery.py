@@ -4,6 +4,7 @@ The headers of a key's limits have the names and values of OpenAI (a duration is
 Anthropic (the time at which the limit is fully available again, RFC 3339).
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import closing
 from datetime import datetime, timedelta
@@ -16,11 +17,14 @@ from litestar.response.base import ASGIResponse
 from litestar.response.streaming import ASGIStreamingResponse
 from litestar.types import Receive, Scope, Send
 
+from api.client_disconnect import until_disconnected
 from api.inference_response import InferenceResponse, StreamedResponse
+from api.joined_response import BODY_FOLLOWS
 from domain.errors import ClientDisconnected, GatewayError, ProviderError
 from domain.limits import LimitStatus
 from domain.money import to_usd
 from domain.names import header_text
+from infra.interruption import Interruption
 
 JSON = "application/json"
 EVENT_STREAM = "text/event-stream"
@@ -74,6 +78,7 @@ class _Sending(ASGIStreamingResponse):
         )
         super().__init__(iterator=parts, media_type=EVENT_STREAM, headers=headers)
         self._response = response
+        self._is_sent = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         response = self._response
@@ -84,8 +89,40 @@ class _Sending(ASGIStreamingResponse):
             try:
                 await super().__call__(scope, receive, send)
             finally:
-                if not response.is_whole and response.facts.error_code is None:
+                if not self._is_sent and response.facts.error_code is None:
                     response.facts.error_code = ClientDisconnected.code
+
+    async def start_response(self, send: Send) -> None:
+        """Send the head, whose first part is there."""
+        head: Any = {"type": "http.response.start", "status": self.status_code, "headers": self.encode_headers()}
+        await send(head | {BODY_FOLLOWS: True})
+
+    async def send_body(self, send: Send, receive: Receive) -> None:
+        """As Litestar's, which has a group of tasks for each response: that costs as much as the response."""
+        disconnect = Interruption()
+        listening = asyncio.create_task(until_disconnected(receive), name="listening for a disconnect")
+        listening.add_done_callback(lambda _: disconnect.come())
+        try:
+            with disconnect:
+                await self._stream(send)
+        finally:
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+
+    async def _stream(self, send: Send) -> None:
+        """Send each part. The last goes together with the end of the body, if that is there."""
+        response, last = self._response, b""
+        async for part in self.iterator:
+            assert isinstance(part, bytes), "events are bytes"
+            if last:
+                await send({"type": "http.response.body", "body": last, "more_body": True})
+                last = b""
+            if isinstance(response, StreamedResponse) and response.is_at_end():
+                last = part
+            else:
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": last, "more_body": False})
+        self._is_sent = True
 
 
 async def send_whole(response: Response[bytes], send: Send) -> None:

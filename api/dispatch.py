@@ -178,6 +178,7 @@ class Dispatcher:
             attempts=attempt,
             first=first or b"",
             following=lambda: self._part(ctx, incoming.next()),
+            is_at_end=lambda: incoming.is_at_end,
             close=closing.close,
         )
 

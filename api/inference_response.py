@@ -100,6 +100,7 @@ class StreamedResponse:
         attempts: int,
         first: bytes,
         following: Callable[[], Awaitable[bytes | None]],
+        is_at_end: Callable[[], bool],
         close: Callable[[], None],
     ) -> None:
         self.request_id = ctx.identity.request_id
@@ -112,10 +113,10 @@ class StreamedResponse:
         self.facts = ctx.inference_request.facts
         self.cache: Literal["MISS", "BYPASS"] = "MISS" if ctx.cache_key is not None else "BYPASS"
         self.cache_result = CACHE_RESULTS[self.cache]
-        self.is_whole = False
-        """True once all its parts have been taken."""
         self._first: bytes | None = first
         self._following = following
+        self.is_at_end = is_at_end
+        """True if nothing is missing but how the response has ended, which has come."""
         self.close = close
 
     def __aiter__(self) -> "StreamedResponse":
@@ -132,6 +133,5 @@ class StreamedResponse:
         if part is None:
             part = await self._following()
         if part is None:
-            self.is_whole = True
             raise StopAsyncIteration
         return part

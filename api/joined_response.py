@@ -1,7 +1,8 @@
 """Sends the head and the body of an answer in one write, if both are there. uvicorn makes a write of each.
 
-Each write is a call of the system and may wake the client's process. Whatever is not a short answer of a known length
-is left to uvicorn's own `send`.
+Each write is a call of the system and may wake the client's process. What uvicorn writes for the head of a stream and
+for its first part is gathered. Whatever is neither that nor a short answer of a known length is left to uvicorn's own
+`send`.
 """
 
 from collections.abc import Sequence
@@ -17,11 +18,13 @@ _NO_NAME = _CONTROL + b'\t ()<>@,;:[]={}"\\'
 """Bytes that no header's name has (RFC 9110, 5.6.2)."""
 _OF_THE_CONNECTION = frozenset({b"connection", b"transfer-encoding"})
 _LENGTH = b"content-length"
+BODY_FOLLOWS = "gateway.body_follows"
+"""Set in the head of a stream whose first part is sent behind it at once."""
 
 
 class JoinedResponse:
-    """The `send` of one request's application. Holds the head of an answer of a known length back until its body comes;
-    the head of a stream goes at once.
+    """The `send` of one request's application. Holds the head of an answer back until its body comes, if its length is
+    known or its first part is there; the head of any other stream goes at once.
     """
 
     __slots__ = ("_cycle", "_head")
@@ -39,9 +42,13 @@ class JoinedResponse:
         usual = RequestResponseCycle.send
         is_head = message["type"] == "http.response.start"
         if head is None or is_head:
-            if is_head and not self._cycle.response_started and _has_length(message):
+            if is_head and not self._cycle.response_started and (BODY_FOLLOWS in message or _has_length(message)):
                 self._head = message
             else:
+                await usual(self._cycle, message)
+        elif BODY_FOLLOWS in head:
+            with _GatheredWrites(self._cycle):
+                await usual(self._cycle, head)  # type: ignore[arg-type]  # Litestar's types and uvicorn's are the same
                 await usual(self._cycle, message)
         elif not self._write_whole(head, message):
             await usual(self._cycle, head)  # type: ignore[arg-type]  # Litestar's types and uvicorn's are the same
@@ -74,6 +81,36 @@ class JoinedResponse:
             cycle.transport.close()
         cycle.on_response()
         return True
+
+
+class _GatheredWrites:
+    """In the place of the transport of a request for as long as its block lasts: makes one write of several."""
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+        self._transport = cycle.transport
+        self._written: list[bytes] = []
+
+    def __enter__(self) -> None:
+        self._cycle.transport = self  # type: ignore[assignment]  # it has what uvicorn calls while it sends
+
+    def __exit__(self, *_: object) -> None:
+        self._cycle.transport = self._transport
+        self._flush()
+
+    def write(self, data: bytes) -> None:
+        """Keep what is to be written."""
+        self._written.append(data)
+
+    def close(self) -> None:
+        """Close the transport behind what was written."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        written, self._written = self._written, []
+        if written:
+            self._transport.write(b"".join(written))
 
 
 def _has_length(head: HTTPResponseStartEvent) -> bool:

@@ -6,7 +6,7 @@ key is made to its end: the caller may come back for the answer. The other end i
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Self, TypeVar
 
 from msgspec import Struct, field
@@ -15,6 +15,7 @@ from nats.errors import NoRespondersError
 
 from domain.errors import ClientDisconnected
 from infra.broker import Broker, BrokerErrors
+from infra.interruption import Interruption
 from infra.jobs import Job
 from infra.reply_subjects import CALLER, cancel_subject, followers_subject
 
@@ -33,6 +34,8 @@ class Cancellation(Struct, eq=False):
     caller_is_gone: bool = False
     published: asyncio.Event = field(default_factory=asyncio.Event)
     """Set by each cancellation; `has_no_waiters` clears it."""
+    on_published: Callable[[], None] | None = None
+    """Called at each cancellation."""
 
     def __enter__(self) -> Self:
         self.listened.setdefault(self.job.identity.request_id, []).append(self)
@@ -48,6 +51,8 @@ class Cancellation(Struct, eq=False):
         """Take one cancellation: of the job's caller, or of a follower."""
         self.caller_is_gone = self.caller_is_gone or is_caller
         self.published.set()
+        if self.on_published is not None:
+            self.on_published()
 
     async def has_no_waiters(self) -> bool:
         """Return True if the caller has disconnected and there is no follower."""
@@ -57,23 +62,38 @@ class Cancellation(Struct, eq=False):
         return not await self.has_followers()
 
     async def or_cancelled(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """Run `work`, and cancel it once nothing waits for its result.
+        """Run `work`, and cancel it once nothing waits for its result. Starts a task only if a cancellation comes.
 
         Raises:
             ClientDisconnected: it was cancelled.
 
         """
-        working = asyncio.create_task(work)
-        leaving = asyncio.create_task(self._until_no_waiters())
+        leaving: list[asyncio.Task[None]] = []
+        interruption = Interruption()
+
+        def look() -> None:
+            if not leaving:
+                leaving.append(asyncio.create_task(self._until_no_waiters()))
+                leaving[0].add_done_callback(lambda _: interruption.come())
+
+        self.on_published = look
+        if self.caller_is_gone:
+            look()
         try:
-            await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
-            if working.done():
-                return working.result()
-            leaving.result()
+            with interruption:
+                result = await work
+        except Exception:
+            if not interruption.has_come:
+                raise
+        else:
+            if not interruption.has_come:
+                return result
         finally:
-            working.cancel()
-            leaving.cancel()
-            await asyncio.gather(working, leaving, return_exceptions=True)
+            self.on_published = None
+            for task in leaving:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        leaving[0].result()
         raise client_disconnected()
 
     async def _until_no_waiters(self) -> None:

@@ -129,6 +129,11 @@ class IncomingStream:
         """True if the worker has sent how it ended; if not, it may still be working."""
         return isinstance(self._ending, Committed | Failed)
 
+    @property
+    def is_at_end(self) -> bool:
+        """True if `next` gives how the stream has ended, and need not wait for it."""
+        return self._ending is not None and not self._parts
+
     async def next(self) -> bytes | Ending:
         """Wait for parts and return them joined; return the ending once there are no more.
 

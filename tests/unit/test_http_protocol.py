@@ -12,6 +12,7 @@ from uvicorn.server import ServerState
 from api import http_protocol
 from api.connections import Connections, address_group
 from api.http_protocol import LimitedHttpProtocol, limited_protocol
+from api.joined_response import BODY_FOLLOWS
 
 HEAD = b"GET /x HTTP/1.1\r\nhost: x\r\n"
 POST = b"POST /x HTTP/1.1\r\nhost: x\r\n"
@@ -216,6 +217,19 @@ async def test_head_and_body_of_an_answer_go_out_in_one_write(converse: Converse
 async def test_head_of_a_stream_goes_out_before_its_first_part(converse: Converse) -> None:
     talk = converse(SaysApp(head()))
     assert (await talk.send(HEAD + b"\r\n")).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+@pytest.mark.parametrize(("lines", "state"), [(b"", "open"), (b"connection: close\r\n", "closed")])
+async def test_head_of_a_stream_goes_out_with_a_part_that_is_there(
+    lines: bytes, state: str, converse: Converse
+) -> None:
+    begins: Any = {**head(), BODY_FOLLOWS: True}
+    last: Any = {"type": "http.response.body", "body": b"ends", "more_body": False}
+    talk = converse(SaysApp(begins, {**last, "body": b"begins", "more_body": True}, last))
+    written = await talk.send(HEAD + lines + b"\r\n")
+    assert written.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert written.endswith(b"\r\n\r\n6\r\nbegins\r\n4\r\nends\r\n0\r\n\r\n")
+    assert (talk.transport.writes, talk.transport.state) == (2, state)
 
 
 class BreaksApp:

@@ -45,7 +45,9 @@ async def facts_after(parts: list[bytes | GatewayError | None], *, leaves: bool 
         if message["type"] == "http.response.body" and (leaves or not message["more_body"]):
             is_over.set()
 
-    response = StreamedResponse(ctx, attempts=1, first=b"data: 1\n\n", following=next_part, close=lambda: None)
+    response = StreamedResponse(
+        ctx, attempts=1, first=b"data: 1\n\n", following=next_part, is_at_end=lambda: False, close=lambda: None
+    )
     surface: Any = SimpleNamespace(error=lambda _error, _sent: b"data: error\n\n")
     scope: Any = {"type": "http", "method": "POST"}
     await EventStream(response, surface, {}).to_asgi_response()(scope, receive, send)
