@@ -98,7 +98,7 @@ class _Sending(ASGIStreamingResponse):
         await send(head | {BODY_FOLLOWS: True})
 
     async def send_body(self, send: Send, receive: Receive) -> None:
-        """As Litestar's, which has a group of tasks for each response: that costs as much as the response."""
+        """Send the parts, until the client disconnects. Litestar's own makes a group of tasks for that."""
         disconnect = Interruption()
         listening = asyncio.create_task(until_disconnected(receive), name="listening for a disconnect")
         listening.add_done_callback(lambda _: disconnect.come())

@@ -13,8 +13,14 @@ from api.request_facts import RequestFacts
 from domain.errors import GatewayError, ProviderTimeout
 
 
-async def facts_after(parts: list[bytes | GatewayError | None], *, leaves: bool = False) -> RequestFacts:
-    """Have a stream of these parts sent; None is its end. Its client leaves after the first, or stays to the end."""
+async def facts_after(
+    parts: list[bytes | GatewayError | None], *, leaves: bool = False, bodies: list[tuple[bytes, bool]] | None = None
+) -> RequestFacts:
+    """Have a stream of these parts sent; None is its end. Its client leaves after the first, or stays to the end.
+
+    `bodies` gets what is sent, and whether more follows. The end comes together with the last part.
+    """
+    left = list(parts)
     facts = RequestFacts(operation="chat", provider="openai", model="m", has_answer=True, is_stream=True)
     target, asked = SimpleNamespace(provider="openai", upstream_model="m"), SimpleNamespace(facts=facts)
     ctx: Any = SimpleNamespace(
@@ -26,15 +32,15 @@ async def facts_after(parts: list[bytes | GatewayError | None], *, leaves: bool 
         inference_request=asked,
         cache_key=None,
     )
-    following, is_over = iter(parts), asyncio.Event()
+    is_over = asyncio.Event()
 
     async def next_part() -> bytes | None:
-        part = next(following, "never")
-        if part == "never":
+        if not left:
             await asyncio.Event().wait()
+        part = left.pop(0)
         if isinstance(part, GatewayError):
             raise part
-        return part  # type: ignore[return-value]  # not "never"
+        return part
 
     async def receive() -> Any:
         await is_over.wait()
@@ -42,11 +48,13 @@ async def facts_after(parts: list[bytes | GatewayError | None], *, leaves: bool 
 
     async def send(message: Any) -> None:
         await asyncio.sleep(0)
+        if bodies is not None and message["type"] == "http.response.body":
+            bodies.append((message["body"], message["more_body"]))
         if message["type"] == "http.response.body" and (leaves or not message["more_body"]):
             is_over.set()
 
     response = StreamedResponse(
-        ctx, attempts=1, first=b"data: 1\n\n", following=next_part, is_at_end=lambda: False, close=lambda: None
+        ctx, attempts=1, first=b"data: 1\n\n", following=next_part, is_at_end=lambda: left == [None], close=lambda: None
     )
     surface: Any = SimpleNamespace(error=lambda _error, _sent: b"data: error\n\n")
     scope: Any = {"type": "http", "method": "POST"}
@@ -73,3 +81,9 @@ async def test_a_stream_that_comes_to_its_end_has_the_outcome_of_its_end(
     parts: list[bytes | GatewayError | None], code: str | None
 ) -> None:
     assert (await facts_after(parts)).error_code == code
+
+
+async def test_the_last_part_goes_out_with_the_end_of_the_stream() -> None:
+    bodies: list[tuple[bytes, bool]] = []
+    await facts_after([b"data: 2\n\n", b"data: 3\n\n", None], bodies=bodies)
+    assert bodies == [(b"data: 1\n\n", True), (b"data: 2\n\n", True), (b"data: 3\n\n", False)]
