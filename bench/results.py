@@ -11,6 +11,8 @@ import msgspec
 from msgspec import Struct
 
 OURS = "gateway"
+SPARE = "spare"
+"""The group of our process that waits to take the place of another."""
 BARE = "bare handler"
 PORTKEY = "Portkey"
 US_PER_S = 1e6
@@ -95,8 +97,8 @@ class SystemResult(Struct, frozen=True, kw_only=True):
         return next((row for row in self.rows if row.key == key), None)
 
     def memory_of(self, *, servers: bool) -> float:
-        """Return the memory in MB of the servers, or of everything else."""
-        return sum(mb for group, mb in self.memory_mb.items() if (group in self.servers) == servers)
+        """Return the memory in MB of the servers, or of all other processes that answer requests."""
+        return sum(mb for group, mb in self.memory_mb.items() if group != SPARE and (group in self.servers) == servers)
 
     def single_figures(self) -> dict[str, tuple[float, str]]:
         """Return what is not a cost of a request: values and their units, by name."""
@@ -105,6 +107,8 @@ class SystemResult(Struct, frozen=True, kw_only=True):
             figures["first request after start"] = (statistics.median(self.first_requests_ms), "ms")
         if self.memory_mb:
             figures["memory of own processes"] = (self.memory_of(servers=False), "MB")
+        if SPARE in self.memory_mb:
+            figures["memory of the spare process"] = (self.memory_mb[SPARE], "MB")
         if self.memory_of(servers=True):
             figures["memory of servers"] = (self.memory_of(servers=True), "MB")
         alone = next((row for row in self.rows if row.connections == 1), None)
@@ -180,7 +184,7 @@ def load_table(run: Run, peers: Run | None = None) -> str:
     for system in run.systems:
         for row in system.rows:
             middle, (low, high) = row.middle, row.span_us
-            parts = [f"{group} {us:,.0f}" for group, us in middle.cpu_us.items()]
+            parts = [f"{group} {us:,.0f}" for group, us in middle.cpu_us.items() if group != SPARE]
             split = f" ({' + '.join(parts)})" if len(parts) > 1 else ""
             peer = to_peer(run, row.key, peers) if system.name == OURS else None
             failed = f" ({row.failures} FAILED)" if row.failures else ""

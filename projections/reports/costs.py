@@ -129,25 +129,41 @@ async def breakdown(
 ) -> Breakdown:
     """Return at most so many groups: those with the highest costs, or the newest if time is the first of the groups.
 
-    However many groups there are, the process holds no more than some thousands of them. Raises as `cost_report`.
+    However many groups there are, the process holds no more than some thousands of them. Of keys, which may be many,
+    the few sums that rank them are read first, then all sums of those that come first. Raises as `cost_report`.
     """
     said = _attribute_in(groups)
     if said is not None:
         most = min(most, MAX_SAID)
         return await _breakdown_of_said(pool, scope, window, groups, said, most, newest_first=newest_first)
     source = source_of(scope, window, groups)
-    beyond, total = 0, None
-    if scope.key_id is None and "key" in groups and set(groups) - {"key", "project"}:
-        ranked = structs.replace(source_of(scope, window, ("key",)), sums=RANKED)
-        of_keys = await read_most(pool, ranked, MAX_KEYS)
+    if scope.key_id is not None or "key" not in groups:
+        found = await read_most(pool, source, most, newest_first=newest_first)
+        return _of_groups(groups, found.groups, found.count, found.total, newest_first=newest_first)
+    beyond = 0
+    if set(groups) - {"key", "project"}:
+        of_keys = await read_most(pool, structs.replace(source_of(scope, window, ("key",)), sums=RANKED), MAX_KEYS)
         beyond = of_keys.count - len(of_keys.groups)
         if beyond:
-            total = (await read_sums(pool, source_of(scope, window, ())))[()]
             source = narrowed(source, list(of_keys.groups), groups.index("key"))
-    found = await read_most(pool, source, most, newest_first=newest_first)
-    lines = [Named(group, shown(groups, group), sums) for group, sums in found.groups.items()]
-    left_out = found.count - len(lines) + beyond
-    rest = [_rest((OTHERS,) * len(groups), total if total is not None else found.total, lines)] if left_out else []
+    ranked = await read_most(pool, structs.replace(source, sums=RANKED), most, newest_first=newest_first)
+    sums = await read_sums(pool, narrowed(source, list(ranked.groups))) if ranked.groups else {}
+    total = (await read_sums(pool, source_of(scope, window, ())))[()]  # last, so that it is no less than its groups
+    return _of_groups(groups, sums, ranked.count + beyond, total, newest_first=newest_first)
+
+
+def _of_groups(
+    groups: Sequence[str],
+    found: Mapping[Group, Mapping[str, Any]],
+    count: int,
+    total: Mapping[str, Any],
+    *,
+    newest_first: bool,
+) -> Breakdown:
+    """Return some of `count` groups, and what is left of the total."""
+    lines = [Named(group, shown(groups, group), sums) for group, sums in found.items()]
+    left_out = count - len(lines)
+    rest = [_rest((OTHERS,) * len(groups), total, lines)] if left_out else []
     return Breakdown(_sorted(lines, newest_first=newest_first), rest, left_out)
 
 
