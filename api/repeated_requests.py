@@ -14,7 +14,7 @@ from domain.dialects.passthrough.inspect import PassthroughRequest, read_passthr
 
 MAX_REMEMBERED = 512
 MAX_REMEMBERED_BYTES = 8 * 1024
-"""Of a request. What is kept of one takes 2 kB, and at most six times as much as the longest: 25 MB in all."""
+"""Of a request. What is kept of one usually takes 2 kB, and at most ten times its bytes (one of tools only): 40 MB."""
 
 
 class RepeatedRequests:
