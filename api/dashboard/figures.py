@@ -1,8 +1,11 @@
 """Figures as the pages show them: money to the digits that matter, times in UTC. Computes no sums."""
 
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
+from api.dashboard.charts import Unit
 from domain.money import NanoUsd, to_usd
 from infra.ids import time_of_id
 
@@ -73,6 +76,19 @@ def milliseconds(duration_ms: int | float | None) -> str:
     if duration_ms is None:
         return MISSING
     return f"{duration_ms:.0f} ms" if duration_ms < _MS_PER_S else f"{duration_ms / _MS_PER_S:.2f} s"
+
+
+def in_unit(value: float | int | None, unit: Unit) -> str:
+    """A figure of a chart or of a report, as its unit is written."""
+    return _IN_UNIT[unit](value)
+
+
+_IN_UNIT: Mapping[Unit, Callable[[Any], str]] = {
+    "usd": money,
+    "count": count,
+    "ms": milliseconds,
+    "share": percent,
+}
 
 
 def moment(at: datetime | None) -> str:

@@ -48,6 +48,7 @@ _FILTERS = {
     "short_count": figures.short_count,
     "percent": figures.percent,
     "milliseconds": figures.milliseconds,
+    "in_unit": figures.in_unit,
     "moment": figures.moment,
     "machine_moment": figures.machine_moment,
 }

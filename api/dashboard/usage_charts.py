@@ -23,13 +23,9 @@ def chart_over_time(lines: Sequence[UsageLine], metric: Metric, time: str, windo
     """The columns of a metric that have its unit, over time. `lines` are grouped by time alone."""
     unit = metric.first.unit
     columns = [column for column in metric.columns if column.unit == unit]
-    found = {line.group[time]: line for line in lines}
-    points = [
-        ChartPoint(at=at, label=_label(at, time), values=tuple(_of(column, found.get(shown)) for column in columns))
-        for at, shown in _times(window, time)
-    ]
     kind: ChartKind = "lines" if unit in (_DURATIONS, "share") else "bars"
     shown_columns = columns if kind == "lines" else columns[:1]
+    found = {line.group[time]: line for line in lines}
     return Chart(
         name=f"{metric.label.lower().replace(' ', '-')}-over-time",
         label=label,
@@ -37,7 +33,10 @@ def chart_over_time(lines: Sequence[UsageLine], metric: Metric, time: str, windo
         kind=kind,
         series=tuple(column.label for column in shown_columns),
         points=[
-            ChartPoint(at=point.at, label=point.label, values=point.values[: len(shown_columns)]) for point in points
+            ChartPoint(
+                at=at, label=_label(at, time), values=tuple([_of(column, found.get(shown)) for column in shown_columns])
+            )
+            for at, shown in _times(window, time)
         ],
     )
 
@@ -93,4 +92,5 @@ def _times(window: Window, time: str) -> Iterator[tuple[datetime, str]]:
 
 
 def _label(at: datetime, time: str) -> str:
-    return f"{at:%Y-%m-%d}" if time == "day" else f"{at:%m-%d %H:%M}"
+    shown = at.isoformat()
+    return shown[:10] if time == "day" else f"{shown[5:10]} {shown[11:16]}"

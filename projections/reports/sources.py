@@ -298,9 +298,7 @@ async def read_most(pool: Pool, source: Source, most: int, *, newest_first: bool
 
 def day_or_hour(value: date | datetime, group: str) -> str:
     """A day or an hour as it is shown."""
-    if group == "day":
-        return f"{value:%Y-%m-%d}"
-    return f"{value:%Y-%m-%dT%H:00:00Z}"
+    return value.isoformat()[:10] if group == "day" else f"{value.isoformat()[:13]}:00:00Z"
 
 
 NOTHING: dict[str, Any] = dict.fromkeys(SUMS, 0)
