@@ -251,6 +251,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         """Let go of a body that was not read, and go on with the next request, or wait for one."""
         assert self._running is not None, "what is answered was started"
         self._running.body = bytearray()
+        del self._running.send  # it refers back: only the garbage collector would free the request
         self._ticks = 0
         self.server_state.total_requests += 1
         if self.transport.is_closing():

@@ -35,6 +35,7 @@ from api.provider_health import ProviderHealth
 from api.provider_settings import ProviderSettings
 from api.readiness import Readiness
 from api.refusals import RateRefusals, Refusals
+from api.repeated_requests import RepeatedRequests
 from api.replays import Replays
 from api.reply_recovery import ReplyRecovery
 from api.request_planner import RequestPlanner
@@ -273,6 +274,7 @@ def _services(
             observer=observer,
         ),
         objects=ProviderObjectOwnership(pool),
+        repeated_requests=RepeatedRequests(),
         missing_calls=MissingCalls(backends.notifications.call_missing),
         planner=planner,
         large_requests=large_requests,

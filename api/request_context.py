@@ -39,6 +39,11 @@ class CachePolicy(Struct, frozen=True, kw_only=True):
     """`refresh`: get a fresh response and store it."""
     ttl_s: int
 
+    @property
+    def is_used(self) -> bool:
+        """True if the request reads the cache, or stores its response there."""
+        return self.mode != "off"
+
 
 class Background(Struct, frozen=True, kw_only=True):
     """What is different for a request of an asynchronous job: nobody waits for it."""

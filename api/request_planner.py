@@ -105,7 +105,7 @@ class RequestPlanner(TargetPlanner):
             body = body.with_native_defaults(target.upstream_model)
         payload = body.payload(target.upstream_model)
         key = None
-        if cache.mode != "off":
+        if cache.is_used:
             keyed = body.cache_body(payload, headers=inference_request.headers, query=inference_request.query)
             key = cache_key(project_id=caller.project_id, operation=operation, target=target, body=keyed)
         received_at = inference_request.received_at

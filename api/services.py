@@ -22,6 +22,7 @@ from api.provider_health import ProviderHealth
 from api.provider_settings import ProviderSettings
 from api.readiness import Readiness
 from api.refusals import RateRefusals
+from api.repeated_requests import RepeatedRequests
 from api.request_context import InferenceRequest
 from api.request_planner import RequestPlanner
 from api.route_admin import RouteAdmin
@@ -72,6 +73,7 @@ class Services:
     missing_calls: MissingCalls
     planner: RequestPlanner
     large_requests: LargeRequests
+    repeated_requests: RepeatedRequests
     metrics: Metrics
     observer: RequestObserver
     access_log: AccessLog

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from api.authentication import Caller
-from api.requests import Fallbacks, HttpRequest, cache_policy, fallbacks_of, services_of
+from api.requests import Fallbacks, HttpRequest, fallbacks_of, services_of
 from api.services import Services
 from api.vendors.paths import MODEL_SCOPE
 from domain.decoding import check_values, invalid
@@ -80,16 +80,24 @@ class Reads:
 
 
 async def read_request(
-    request: HttpRequest, caller: Caller, body: bytes, codec: Codec, *, lacked: tuple[Target, Operation] | None = None
+    request: HttpRequest,
+    caller: Caller,
+    body: bytes,
+    codec: Codec,
+    *,
+    is_cached: bool,
+    lacked: tuple[Target, Operation] | None = None,
 ) -> Reads:
-    """Read a request for each of its targets. `lacked`: a call that a target has just turned out not to have.
+    """Read a request for each of its targets.
+
+    `is_cached`: it is read with what its cache key needs. `lacked`: a call that a target has just turned out not to
+    have.
 
     Raises:
         GatewayError: it cannot be read, its model is unknown, or no target can serve it.
 
     """
     services = services_of(request)
-    is_cached = cache_policy(request, mode="off").mode != "off"
     model_in_path: Any = request.scope.get(MODEL_SCOPE)
 
     def parse() -> Reads | tuple[_Reader, TargetPlan]:
@@ -127,8 +135,9 @@ class _Reader:
         self._codec = codec
         self._body = body
         self._is_cached = is_cached
+        self._finds_models = caller.settings.models is not None
         self._lacked = lacked
-        self.as_came = self._passthrough(body)
+        self.as_came = self._as_came()
 
     def read(self, asked: PlannedTarget) -> Read:
         """Read it for a target. Raises as `read_request`."""
@@ -146,9 +155,13 @@ class _Reader:
         parsed = translation.parse_request(passthrough, is_builtin=target.base_url is None)
         return Read(passthrough=passthrough, target=target, translation=translation, parsed=parsed, fits=fits)
 
+    def _as_came(self) -> PassthroughRequest:
+        if self._is_cached:
+            return self._services.repeated_requests.read(self._body, self._codec, finds_models=self._finds_models)
+        return self._passthrough(self._body)
+
     def _passthrough(self, body: bytes) -> PassthroughRequest:
-        finds_models = self._caller.settings.models is not None
-        return read_passthrough(body, self._codec, is_cached=self._is_cached, finds_models=finds_models)
+        return read_passthrough(body, self._codec, is_cached=self._is_cached, finds_models=self._finds_models)
 
 
 def _read_each(reader: _Reader, plan: TargetPlan) -> Reads:

@@ -15,7 +15,7 @@ from api.idempotency import idempotency_of
 from api.inference_response import InferenceResponse
 from api.missing_calls import may_lack_call
 from api.planned_targets import planned
-from api.request_context import InferenceRequest
+from api.request_context import CachePolicy, InferenceRequest
 from api.request_facts import facts_of
 from api.requests import (
     HttpRequest,
@@ -76,7 +76,8 @@ async def handle(request: HttpRequest, endpoint: Endpoint) -> Response[bytes]:
     caller, body = await caller_and_body(request)
     services = services_of(request)
     codec = services.dialects.codec(endpoint.dialect, endpoint.operation)
-    reads = await read_request(request, caller, body, codec)
+    cache = cache_policy(request, mode="off")
+    reads = await read_request(request, caller, body, codec, is_cached=cache.is_used)
     read = reads.first
     call = _Call(
         request=request,
@@ -85,6 +86,7 @@ async def handle(request: HttpRequest, endpoint: Endpoint) -> Response[bytes]:
         caller=caller,
         size_bytes=len(body),
         received_at=received_at,
+        cache=cache,
         idempotency=await idempotency_of(request, caller, body, received_at),
     )
     if codec.is_estimable and not read.parsed.body.is_passthrough and read.translation.provider is None:
@@ -108,7 +110,8 @@ async def _serve_by_other_way(
 ) -> Response[bytes]:
     """Have a request answered by another call of its provider's, and remember that the provider lacks the first one."""
     missing_calls = call.services.missing_calls
-    reads = await read_request(call.request, call.caller, body, codec, lacked=lacked)
+    is_cached = call.cache.is_used
+    reads = await read_request(call.request, call.caller, body, codec, is_cached=is_cached, lacked=lacked)
     target, operation = lacked
     try:
         response = await _serve(call, reads, new_id("req"))
@@ -185,7 +188,7 @@ def _request(call: "_Call", read: Read, request_id: str) -> InferenceRequest:
         body=parsed.body,
         target=read.target,
         size_bytes=call.size_bytes,
-        cache=cache_policy(request, mode="off"),
+        cache=call.cache,
         metadata=metadata_of(request),
         origin=origin_of(request.scope["headers"], read.passthrough.session),
         received_at=call.received_at,
@@ -217,6 +220,7 @@ class _Call:
     caller: Caller
     size_bytes: int
     received_at: datetime
+    cache: CachePolicy
     idempotency: Idempotency | None
 
     def named(self) -> dict[str, str]:

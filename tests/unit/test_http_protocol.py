@@ -1,6 +1,8 @@
 """The limits of a connection before a key is checked, in bytes and in ticks, over a transport without a socket."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -182,6 +184,23 @@ async def test_answers_requests_in_order(converse: Converse) -> None:
     await talk.send(POST[:5], POST[5:] + b"content-length: 200000\r\n\r\n", b"x" * 150_000, b"x" * 50_000 + HEAD)
     await talk.send(b"\r\n")
     assert (len(app.bodies[3]), talk.statuses, talk.transport.state) == (200_000, [200] * 5, "open")
+
+
+async def test_an_answered_request_is_freed_without_the_garbage_collector(converse: Converse) -> None:
+    requests: list[weakref.ref[Any]] = []
+
+    async def app(_scope: Any, receive: Any, send: Any) -> None:
+        requests.append(weakref.ref(receive.__self__))
+        await answer(send, b"ok")
+
+    talk = converse(app)
+    gc.disable()
+    try:
+        await talk.send(HEAD + b"\r\n")
+        await talk.send(HEAD + b"\r\n")
+        assert requests[0]() is None
+    finally:
+        gc.enable()
 
 
 class SaysApp:
