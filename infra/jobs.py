@@ -57,7 +57,7 @@ MAX_JOB_AGE_S = 7 * 24 * 3600.0
 worker is delivered no more, and stays.
 """
 DUPLICATE_WINDOW_S = 120.0
-ACK_WAIT_S = 1.5
+ACK_WAIT_S = 2.0
 """After so long without a word from its worker a job is delivered again. Workers send four words in that time, from a
 thread that does nothing else (`workers/heartbeat.py`); a delivery too many makes no second call.
 """

@@ -232,3 +232,11 @@ def test_parts_inside_of_parts_end_somewhere(surface: str) -> None:
         part = {"type": "document", "source": {"type": "content", "content": [part]}}
     with pytest.raises(InvalidRequest):
         parsed(surface, {"role": "user", "content": [part]})
+
+
+@pytest.mark.parametrize("role", ["user", "assistant"])
+def test_a_part_whose_type_is_no_text_is_refused_by_name(surface: str, role: str) -> None:
+    said = {"role": role, "content": [{"type": ["output_text"], "text": "Rain."}]}
+    with pytest.raises(InvalidRequest) as refused:
+        parsed(surface, HELLO, said)
+    assert refused.value.message.startswith("`" + PARSERS[surface][2] + "[1].content[0]")

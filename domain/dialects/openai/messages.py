@@ -195,7 +195,7 @@ class MessageReader:
         return said
 
     def _read_said(self, raw: Any, path: str, said: "_Said") -> None:
-        kind = raw.get("type") if isinstance(raw, dict) else None
+        kind = part_type(raw)
         if kind in CALL_TYPES:
             said.calls.append(self._parts.call(raw, path))
         elif kind in THOUGHT_TYPES:

@@ -160,7 +160,7 @@ class InputReader:
             return
         for index, raw in enumerate(content):
             where = f"{path}[{index}]"
-            kind = raw.get("type") if isinstance(raw, dict) else None
+            kind = part_type(raw)
             if kind in CALL_TYPES:
                 self._add_call(self._parts.call(raw, where))
             elif kind in THOUGHT_TYPES:
