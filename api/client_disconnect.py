@@ -24,7 +24,7 @@ class ClientDisconnect:
     def __init__(self) -> None:
         self._is_noted = False
         self._waits: list[Interruption] = []
-        """What is awaited at the moment."""
+        """The waits that a disconnect ends."""
 
     def note(self) -> None:
         """Note that the client has disconnected."""

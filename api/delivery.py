@@ -33,7 +33,7 @@ PIECE_BYTES = 32 * 1024
 REPLAYED = {"idempotent-replayed": "true"}
 """The header of an answer, or of an error, that an earlier request with the same idempotency key got."""
 MAX_CACHED_NAMES = 256
-"""Of headers: the names of ours are fewer."""
+"""Encoded header names that are kept: our answers have fewer."""
 _IS_JSON = (b"content-type", JSON.encode())
 _NANO_PER_MS = 1_000_000
 

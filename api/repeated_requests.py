@@ -18,7 +18,7 @@ MAX_REMEMBERED_BYTES = 8 * 1024
 
 
 class RepeatedRequests:
-    """Reads requests for one process, in whatever thread."""
+    """Reads requests for one process. Several threads may use it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -29,7 +29,7 @@ POLL_S = 0.1
 KILL_WAIT_S = 5.0
 PIECE_BYTES = 64 * 1024
 MAX_LINE_BYTES = 64 * 1024
-"""What is longer is printed as several lines."""
+"""A longer line is printed as several."""
 SPARE_POLL_S = 2.0
 """Between two looks if a spare was taken. The process that it became starts first."""
 
@@ -61,7 +61,7 @@ class Output:
         self._left_out = 0
 
     def say(self, name: str, *texts: str) -> None:
-        """Print lines under the name of a process, a moment later. If nobody reads them, they are left out."""
+        """Queue lines to be printed under the name of a process. They are left out if nobody reads the output."""
         told = _lines("up", [f"{self._left_out} lines were left out: nobody read them"]) if self._left_out else ""
         if self._writer.write(told + _lines(name, texts)):
             self._left_out = 0

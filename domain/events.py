@@ -446,7 +446,7 @@ class CostReconciled(_RequestEvent, frozen=True, kw_only=True):
     given up, whose call had failed uncharged. None: an older release has written this.
     """
     was_unknown: bool = False
-    """The attempt was answered at a cost that nobody knew: until now its answer counted as unpriced."""
+    """The cost of the attempt was unknown, so that reports counted its request as unpriced until now."""
 
 
 RequestEvent = (

@@ -16,7 +16,7 @@ from infra.expiry import Expiry
 
 
 class _Confirmation(Struct, frozen=True):
-    """What the stream answers. See https://docs.nats.io/reference/reference-protocols/nats_api_reference."""
+    """The stream's reply to a message. See https://docs.nats.io/reference/reference-protocols/nats_api_reference."""
 
     error: dict[str, Any] | None = None
 

@@ -16,7 +16,7 @@ class Interruption:
         self._task: asyncio.Task[object] | None = None
         """The task of the block, while that runs."""
         self._cancelling = 0
-        """How often the task was cancelled before."""
+        """The task's `cancelling()` at the beginning of the block."""
 
     def __enter__(self) -> Self:
         self._task = asyncio.current_task()
