@@ -98,6 +98,7 @@ class Broker:
         self._on_reconnect: list[Callable[[], None]] = []
         self._connected_again = asyncio.Event()
         self._closing = False
+        self._leaving = False
 
     async def connect(self, urls: Sequence[str], *, name: str, access: BrokerAccess = ANONYMOUS) -> None:
         """Connect; `name` shows in the server's list of connections.
@@ -146,6 +147,11 @@ class Broker:
         self._client.takers[subscription._id] = take  # noqa: SLF001 - as above
         return subscription
 
+    async def leave_server(self) -> None:
+        """Connect again, to any server of the cluster: it may be the same one."""
+        self._leaving = True
+        await self.client.force_reconnect()
+
     def on_reconnect(self, callback: Callable[[], None]) -> None:
         """Call `callback` each time the connection is back."""
         self._on_reconnect.append(callback)
@@ -169,6 +175,11 @@ class Broker:
     def is_clustered(self) -> bool:
         """True if the server is one of a cluster."""
         return bool(self._server_info.get("cluster"))
+
+    @property
+    def server_id(self) -> str | None:
+        """The id of the server that this is, or was last, connected to."""
+        return self._server_info.get("server_id")
 
     @property
     def cluster_servers(self) -> int:
@@ -203,10 +214,11 @@ class Broker:
 
     async def _disconnected(self) -> None:
         self._connected_again.clear()
-        if not self._closing:
+        if not (self._closing or self._leaving):
             log.warning("broker_disconnected")
 
     async def _reconnected(self) -> None:
+        self._leaving = False
         log.info("broker_reconnected")
         self._connected_again.set()
         for callback in self._on_reconnect:

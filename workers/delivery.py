@@ -215,11 +215,19 @@ class AttemptsInHand:
             except TimeoutError:
                 if time.monotonic() - asked_s > 2 * MAKER_TIMEOUT_S:
                     continue  # this process has stood still itself: the reply may lie here
-                return "silent"
+                return await self._silent()
             except BrokerErrors:  # nothing is known: no second call is made on a guess
                 return "at work"
             return "at work" if reply.data == YES else "gone"
         return "gone"
+
+    async def _silent(self) -> Maker:
+        """Make sure that it is not this process's own server that is silent: then nothing is known."""
+        try:
+            await self._client.flush(MAKER_TIMEOUT_S)  # type: ignore[arg-type]  # a float is waited for as well
+        except BrokerErrors:
+            return "at work"
+        return "silent"
 
     async def reply(self, message: Msg) -> None:
         """Reply if this worker makes the attempts of the delivery that is asked for. For either thread."""

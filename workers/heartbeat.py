@@ -2,9 +2,10 @@
 
 JetStream delivers a job again if it has no news of it for `ACK_WAIT_S`. A heartbeat must not wait for the work that
 it vouches for, so the thread has its own event loop and its own connection to NATS: it goes on while the worker's event
-loop is blocked, and answers other workers that ask if an attempt is being made. It needs the interpreter's lock for a
-moment twice a second; a call of C code that holds the lock for longer than `ACK_WAIT_S` stops it too, and nothing in a
-worker makes one.
+loop is blocked, and answers other workers that ask if an attempt is being made. In a cluster it connects to another
+server than the event loop: if one server stands still, the other connection answers for the worker. The thread needs
+the interpreter's lock for a moment twice a second; a call of C code that holds the lock for longer than `ACK_WAIT_S`
+stops it too, and nothing in a worker makes one.
 """
 
 import asyncio
@@ -24,6 +25,8 @@ from workers.delivery import IN_PROGRESS, AttemptsInHand, UnackedDeliveries
 INTERVAL_S = ACK_WAIT_S / 4
 RECONNECT_DELAY_S = 0.25
 STOP_TIMEOUT_S = 10.0
+MAX_MOVES = 10
+"""To find another server than the event loop's. There may be none that can be reached."""
 
 log = structlog.get_logger(__name__)
 
@@ -38,14 +41,20 @@ class HeartbeatThread:
         *,
         name: str,
         attempts: AttemptsInHand | None = None,
+        beside: Broker | None = None,
         access: BrokerAccess = ANONYMOUS,
     ) -> None:
         """Send the heartbeats of `deliveries` over a connection that the server lists under `name`.
 
-        Other workers are answered for `attempts`; None: not by this thread.
+        Other workers are answered for `attempts`; None: not by this thread. `beside` is the connection of the worker's
+        event loop.
         """
         self._deliveries = deliveries
         self._attempts = attempts
+        self._beside = beside
+        self._moves = 0
+        self.server_id: str | None = None
+        """The id of the server that the thread is, or was last, connected to."""
         self._urls = urls
         self._name = name
         self._access = access
@@ -85,11 +94,21 @@ class HeartbeatThread:
         if self._attempts is not None:
             await broker.client.subscribe(claims_subject(self._attempts.worker_id), cb=self._reply)
         while not (self._stopping.is_set() or broker.is_closed):
+            self.server_id = broker.server_id
             if broker.is_connected:  # what is buffered for a lost connection would be sent too late
                 for ack_subject in self._deliveries.in_progress():
                     await broker.client.publish(ack_subject, IN_PROGRESS)
                 self._deliveries.beaten()
+                await self._move_away(broker)
             await self._pause(INTERVAL_S)
+
+    async def _move_away(self, broker: Broker) -> None:
+        """Look for another server if the event loop's connection has the same one."""
+        if self._beside is None or broker.cluster_servers == 1 or broker.server_id != self._beside.server_id:
+            self._moves = 0
+        elif self._moves < MAX_MOVES:
+            self._moves += 1
+            await broker.leave_server()
 
     async def _reply(self, message: Msg) -> None:
         if self._attempts is not None and not self._deliveries.is_blocked:

@@ -119,6 +119,7 @@ async def run(
         settings.nats_urls,
         name=f"{name} heartbeats",
         attempts=backends.attempts,
+        beside=backends.broker,
         access=settings.nats_access,
     )
     heartbeats.start()

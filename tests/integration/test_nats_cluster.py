@@ -11,8 +11,10 @@ from nats.js.errors import APIError
 from infra.broker import Broker
 from infra.jobs import STREAM, JobQueue, Replicas, consumer_name
 from tests.support.jobs import make_job
-from tests.support.nats_cluster import NatsCluster, nats_cluster
+from tests.support.nats_cluster import ClusteredServer, NatsCluster, nats_cluster
 from tests.support.waiting import eventually, eventually_so
+from workers.delivery import AttemptsInHand, UnackedDeliveries
+from workers.heartbeat import HeartbeatThread
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +98,7 @@ async def test_silent_server_is_left(broker: Broker, cluster: NatsCluster) -> No
     queue = JobQueue(broker)
     await queue.ensure()
     url = broker.client.connected_url
-    assert url is not None
-    frozen = next(server for server in cluster.servers if server.url.endswith(f":{url.port}"))
+    frozen = server_of(broker, cluster)
     frozen.freeze()
     began_s = time.monotonic()
     try:
@@ -109,3 +110,44 @@ async def test_silent_server_is_left(broker: Broker, cluster: NatsCluster) -> No
         assert time.monotonic() - began_s < 60
     finally:
         frozen.thaw()
+
+
+async def test_worker_whose_server_is_silent_is_known_to_be_at_work(broker: Broker, cluster: NatsCluster) -> None:
+    attempts = AttemptsInHand(broker, "wrk_1")
+    await attempts.listen()
+    heartbeats = HeartbeatThread(UnackedDeliveries(), cluster.urls, name="tests", attempts=attempts, beside=broker)
+    heartbeats.start()
+    other = Broker()
+    await other.connect(cluster.urls, name="tests")
+    await eventually(lambda: heartbeats.server_id not in (None, broker.server_id), within_s=60)
+    while other.server_id == broker.server_id:
+        before = other.client.stats["reconnects"]
+        await other.leave_server()
+        await eventually(lambda before=before: other.client.stats["reconnects"] > before)  # type: ignore[misc]
+    frozen = server_of(broker, cluster)
+    frozen.freeze()
+    try:
+        with attempts.making("req_1", 1):
+            assert await AttemptsInHand(other, "wrk_2").maker_of("req_1", 1, "wrk_1") == "at work"
+            assert await AttemptsInHand(other, "wrk_2").maker_of("req_2", 1, "wrk_1") == "gone"
+    finally:
+        frozen.thaw()
+        await heartbeats.stop()
+        await other.close()
+
+
+async def test_worker_whose_own_server_is_silent_takes_no_other_for_silent(
+    broker: Broker, cluster: NatsCluster
+) -> None:
+    frozen = server_of(broker, cluster)
+    frozen.freeze()
+    try:
+        assert await AttemptsInHand(broker, "wrk_2").maker_of("req_1", 1, "wrk_1") == "at work"
+    finally:
+        frozen.thaw()
+
+
+def server_of(broker: Broker, cluster: NatsCluster) -> ClusteredServer:
+    url = broker.client.connected_url
+    assert url is not None
+    return next(server for server in cluster.servers if server.url.endswith(f":{url.port}"))
