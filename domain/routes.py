@@ -26,10 +26,11 @@ MAX_TARGETS = 16
 MAX_FALLBACKS = 4
 """That a request may name by itself."""
 MAX_ATTEMPTS_PER_TARGET = 5
+MAX_TIMEOUT_S = 3_600
 
 DEFAULT_ATTEMPTS = 2
 Weight = Annotated[int, Meta(ge=0, le=1_000)]
-TimeoutS = Annotated[float, Meta(gt=0, le=3_600)]
+TimeoutS = Annotated[float, Meta(gt=0, le=MAX_TIMEOUT_S)]
 Attempts = Annotated[int, Meta(ge=1, le=MAX_ATTEMPTS_PER_TARGET)]
 
 

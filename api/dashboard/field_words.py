@@ -17,6 +17,7 @@ from api.native.providers import MAX_LISTED_MODELS
 from domain.credentials import MAX_WEIGHT
 from domain.errors import InvalidRequest
 from domain.names import MAX_NAME_CHARS
+from domain.routes import MAX_ATTEMPTS_PER_TARGET, MAX_TIMEOUT_S
 
 _NAMED = re.compile(r"`(?P<field>\w+)[^`]*`")
 _MISSING = "missing required field"
@@ -43,6 +44,7 @@ _TIME = "a day and a time, such as 2026-11-26T06:05"
 _TEXT = "at most 200 characters"
 _OFFERED = "one of those in the list"
 _TICK = "a tick, or none"
+_SECONDS = f"a number of seconds above 0, up to {MAX_TIMEOUT_S:,}; empty: no such limit"
 FIELDS: Mapping[str, FieldWords] = {
     "name": FieldWords("Name", _NAME),
     "role": FieldWords("Role", _OFFERED),
@@ -79,6 +81,14 @@ FIELDS: Mapping[str, FieldWords] = {
     "replacesBuiltin": FieldWords("Models with a built-in name", _OFFERED),
     "weight": FieldWords("Weight", f"a whole number from 0 to {MAX_WEIGHT:,}"),
     "model": FieldWords("Model", f"the name of a model, of 1 to {MAX_NAME_CHARS} characters"),
+    "groups": FieldWords("Targets", "the names of models, at least one"),
+    "targets": FieldWords("Targets", "the names of models, at least one"),
+    "failOverOn": FieldWords("The next target is tried if", _OFFERED),
+    "attempts": FieldWords("Attempts at each target", f"a whole number from 1 to {MAX_ATTEMPTS_PER_TARGET}"),
+    "timeoutS": FieldWords("Longest attempt", _SECONDS),
+    "firstByteTimeoutS": FieldWords("Longest wait for the first byte", _SECONDS),
+    "idleTimeoutS": FieldWords("Longest silence within an answer", _SECONDS),
+    "credential": FieldWords("Credential", "the name of one of the provider's credentials; empty: any of them"),
     "inputPer1K": FieldWords("Input", _PRICE),
     "outputPer1K": FieldWords("Output", _PRICE),
     "cachedInputPer1K": FieldWords("Input read from the provider's cache", f"{_PRICE}; empty: as plain input"),
@@ -87,8 +97,8 @@ FIELDS: Mapping[str, FieldWords] = {
     "audioOutputPer1K": FieldWords("Audio out", f"{_PRICE}; empty: no price"),
     "from": FieldWords("From", f"{_DAY}, of a price also with a time"),
     "to": FieldWords("To", _DAY),
-    "since": FieldWords("Since", _TIME),
-    "until": FieldWords("Until", _TIME),
+    "since": FieldWords("Logged since", _TIME),
+    "until": FieldWords("Logged until", _TIME),
     "keyId": FieldWords("Key that pays", _OFFERED),
     "prompt": FieldWords("Your words", f"1 to {MAX_PROMPT_CHARS:,} characters"),
     "maxTokens": FieldWords(

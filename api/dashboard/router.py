@@ -20,6 +20,7 @@ from api.dashboard.pages import (
     providers,
     request,
     requests,
+    routes,
     sessions,
     sign_in,
     usage,
@@ -36,13 +37,14 @@ PAGES = (
     providers,
     provider_health,
     prices,
+    routes,
     audit,
     connect,
     sessions,
 )
 """The pages that need a viewer."""
 NAVIGATION: tuple[NavigationEntry, ...] = tuple(
-    page.NAVIGATION for page in (overview, usage, requests, keys, projects, budgets, providers, audit, connect)
+    page.NAVIGATION for page in (overview, usage, requests, keys, projects, budgets, providers, routes, audit, connect)
 )
 """In the order in which the pages are linked to."""
 

@@ -152,7 +152,7 @@ async def list_routes(
     to certain models sees those that it may ask for.
     """
     usable = await services.route_admin.list_usable(owner)
-    return Success(data=[route_out(record) for record in usable if _is_shown(request, record)])
+    return Success(data=[route_out(record) for record in usable if is_shown(_caller_of(request), record)])
 
 
 @get(
@@ -168,7 +168,7 @@ async def get_route(
 ) -> Success[RouteOut]:
     """Show a route that the key may use."""
     for record in await services.route_admin.list_usable(owner):
-        if record.name == name and _is_shown(request, record):
+        if record.name == name and is_shown(_caller_of(request), record):
             return Success(data=route_out(record))
     raise NotFound(f"there is no route {name!r} here")
 
@@ -219,10 +219,16 @@ async def remove_route(
 HANDLERS = (add_route, list_routes, get_route, change_route, remove_route)
 
 
-def _is_shown(request: HttpRequest, record: RouteRecord) -> bool:
-    """True for every route, but to a member key that may use neither the route nor one of its targets."""
-    caller = request.user
-    if not isinstance(caller, Caller) or caller.settings.role == "admin":
+def _caller_of(request: HttpRequest) -> Caller | None:
+    """The project's key; None: the master key."""
+    return request.user if isinstance(request.user, Caller) else None
+
+
+def is_shown(caller: Caller | None, record: RouteRecord) -> bool:
+    """True for every route, but to a member key that may use neither the route nor one of its targets. `caller` None:
+    the operator.
+    """
+    if caller is None or caller.settings.role == "admin":
         return True
     names = (record.name, *(target.model for group in record.settings.groups for target in group))
     return any(is_allowed(caller, name) for name in names)

@@ -26,11 +26,13 @@ VIEWS = (
     "/requests/{failed}",
     "/requests/{planned}",
     "/providers?owner={project_id}",
+    "/routes?owner={project_id}",
     "/providers/prices?differing=true",
     "/keys?state=all",
     "/audit?type=RequestCompleted",
 )
 EVERYBODYS = {
+    "A dry run: no provider is called",
     "Budgets, the fullest first",
     "Caps",
     "Cost by day",
@@ -39,6 +41,7 @@ EVERYBODYS = {
     "Newest first",
     "Open sessions",
     "Refused, the newest first",
+    "Routes, by name",
 }
 ADMINS = EVERYBODYS | {
     "Attempts",

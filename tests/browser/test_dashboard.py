@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 from playwright.sync_api import Browser, expect
 
@@ -46,6 +47,8 @@ SHOWN = {
     "/requests/{request_id:str}": "value",
     "/projects/{project_id:str}": "project",
     "/providers/{owner:str}/{provider:str}": "model",
+    "/routes": "model",
+    "/routes/{owner:str}/{name:str}": "model",
     "/requests/{failed}": "error",
     "/usage?group=metadata.{metadata}": "value",
 }
@@ -245,6 +248,54 @@ def test_a_provider_is_added_changed_and_removed(
     admin.send(f"{of_another}/remove")
     expect(page.get_by_role("link", name="mine", exact=True)).to_have_count(1)
     expect(page.get_by_role("link", name="another", exact=True)).to_have_count(0)
+
+
+def test_a_route_is_made_changed_tried_and_removed(
+    admin: Visitor, project: HostileProject, gateway: Gateway, chromium: Browser
+) -> None:
+    page, main = admin.page, admin.page.locator("main")
+    admin.open("/providers")
+    page.get_by_role("link", name="Routes").last.click()
+    page.get_by_role("link", name="New route").click()
+    first, second, third = (page.get_by_role("group", name=f"Target {row}", exact=True) for row in (1, 2, 3))
+    page.locator("[name=name]").fill("swift")
+    first.get_by_label("Model").fill("echo")
+    second.get_by_label("Model").fill(f"no such {HOSTILE} model")
+    page.get_by_role("button", name="Make the route").click()
+    expect(page.locator("[aria-invalid]")).to_have_attribute("name", "model-2")
+    expect(second.locator("small.bad")).to_contain_text("“Model” of target 2: model")
+    assert (page.locator(CANARY).count(), admin.violations()) == (0, [])
+    second.get_by_label("Model").fill("gpt-4o-mini")
+    page.get_by_role("button", name="More targets").click()
+    expect(third.get_by_label("Tried")).to_have_value("3")
+    expect(second.get_by_label("Model")).to_have_value("gpt-4o-mini")
+    page.get_by_role("button", name="Make the route").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("swift")
+    expect(main.locator("ol.turns > li")).to_have_text(["echo", "gpt-4o-mini"])
+
+    asked = httpx2.post(
+        f"{gateway.address}/api/v1/completions/chat",
+        json={"model": "swift", "messages": [{"role": "user", "content": "by a route"}]},
+        headers={"authorization": f"Bearer {project.key}"},
+    )
+    assert asked.status_code == 200, asked.text
+    admin.open(f"/requests/{asked.headers['x-request-id']}")
+    main.get_by_role("link", name="swift").click()
+    second.get_by_label("Tried").select_option("1")
+    second.get_by_label("Weight", exact=True).fill("3")
+    first.get_by_text("Timeouts and credential").click()
+    first.get_by_label("Longest attempt, s").fill("2.5")
+    page.get_by_role("button", name="Save").click()
+    expect(main.locator("ol.turns > li")).to_have_text(["echo 25 %, at most 2.5 s, gpt-4o-mini 75 %"])
+    expect(page.get_by_role("group", name="A dry run: no provider is called").get_by_role("row")).to_have_count(3)
+    plain = chromium.new_context(java_script_enabled=False, base_url=gateway.address).new_page()
+    plain.context.add_cookies(admin.context.cookies())
+    plain.goto(page.url)
+    plain.get_by_text("Remove this route").click()
+    plain.get_by_role("button", name="Remove swift").click()
+    expect(plain.get_by_role("status").first).to_contain_text("Removed")
+    expect(plain.get_by_role("link", name="swift")).to_have_count(0)
+    plain.context.close()
 
 
 def test_the_operator_sets_a_price(operator: Visitor) -> None:

@@ -13,6 +13,8 @@ CANARY = "x-canary"
 """An element's name: a page that has such an element took a text for markup."""
 HOSTILE = f"\"'></script></textarea><{CANARY}>{{{{7*7}}}}"
 """Breaks out of an attribute, an element or a template, if one of them lets it."""
+ROUTE = "hostile"
+"""Its name has no room for markup; its targets have."""
 TIMEOUT_S = 30.0
 PLACE = re.compile(r"{(\w+)(?::str)?}")
 
@@ -36,6 +38,7 @@ class HostileProject:
                 "models": [f"{HOSTILE} model"],
             },
         )
+        self._call(self.key, "POST", "/routes", {"name": ROUTE, "groups": [[f"mine/{HOSTILE} model"], ["echo"]]})
         issued = self._call(
             self.key, "POST", "/projects/api-keys", {"name": f"{HOSTILE} key", "role": "member", "dailyBudget": 0.00001}
         )
@@ -55,6 +58,7 @@ class HostileProject:
             "request_id": self.answered,
             "owner": self.project_id,
             "provider": "mine",
+            "name": ROUTE,
             "failed": self.failed,
             "refused": self.refused,
             "metadata": quote(f"{HOSTILE} name", safe=""),

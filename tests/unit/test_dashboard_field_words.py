@@ -10,20 +10,22 @@ import pytest
 from api.dashboard import field_words
 from api.dashboard.field_words import FIELDS, in_form_words, in_words
 from api.dashboard.key_forms import KEY_FIELDS
+from api.dashboard.owners import OwnerPage
 from api.dashboard.pages.audit import AuditPage
 from api.dashboard.pages.connect import ConnectPage
 from api.dashboard.pages.keys import KeysPage, NewKeyPage
 from api.dashboard.pages.prices import PricesPage
 from api.dashboard.pages.projects import ProjectForm, ProjectsPage
 from api.dashboard.pages.requests import RequestsPage
+from api.dashboard.pages.routes import NewRoutePage, RoutePage
 from api.dashboard.pages.usage import UsagePage
 from api.dashboard.playground import Trial
-from api.dashboard.provider_owners import ProvidersPage
 from api.native.credentials import CredentialChangeBody, NewCredentialBody
 from api.native.keys import KeyChangeBody, NewKeyBody
 from api.native.prices import NewPriceBody
 from api.native.projects import NewProjectBody
 from api.native.providers import NewProviderBody, ProviderChangeBody
+from api.native.routes import NewRouteBody, RouteChangeBody, TargetBody
 from api.requests import convert
 from domain.errors import InvalidRequest
 
@@ -38,6 +40,9 @@ FORMS = (
     NewCredentialBody,
     CredentialChangeBody,
     NewPriceBody,
+    NewRouteBody,
+    RouteChangeBody,
+    TargetBody,
     Trial,
 )
 FILTERS = (
@@ -47,7 +52,9 @@ FILTERS = (
     KeysPage,
     NewKeyPage,
     ProjectsPage,
-    ProvidersPage,
+    OwnerPage,
+    NewRoutePage,
+    RoutePage,
     PricesPage,
     ConnectPage,
 )

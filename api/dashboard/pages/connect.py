@@ -1,6 +1,7 @@
 """Connecting a client, and the playground: a first call right there, whose cost and latency are shown."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from litestar import Response, get, post
@@ -10,6 +11,7 @@ from msgspec import Struct
 
 from api.askable_models import ROUTES_PROVIDER, askable_models
 from api.authentication import Caller
+from api.dashboard.chosen_keys import caller_with, keys_to_choose, likely_key
 from api.dashboard.field_words import in_words
 from api.dashboard.forms import filters_of, form_of, form_values
 from api.dashboard.navigation import NavigationEntry
@@ -21,11 +23,9 @@ from api.delivery import EVENT_STREAM
 from api.native.envelope import NativeResponse
 from api.native.errors import status_of
 from api.request_facts import facts_of
-from api.requests import HttpRequest, id_in_path, request_id_of
+from api.requests import HttpRequest, request_id_of
 from api.services import Services
 from domain.errors import GatewayError, InvalidRequest, NotFound
-from projections import keys
-from projections.key_lists import MAX_LISTED, KeyFilter, ListedKey, listed_keys
 
 NAVIGATION = NavigationEntry(path="/connect", label="Connect")
 FIRST_WORDS = "Say hello in one sentence."
@@ -87,11 +87,7 @@ async def _caller(services: Services, viewer: Viewer, trial: Trial) -> Caller:
         return viewer.caller
     if trial.key_id is None:
         raise InvalidRequest("`keyId`: choose the key that the call is charged to", field="keyId")
-    record = await keys.key_with_id(services.pool, id_in_path(trial.key_id))
-    caller = await services.authenticator.caller_of(record.project_id, record.key_id) if record is not None else None
-    if caller is None:
-        raise NotFound("there is no such key, or it works no longer")
-    return caller
+    return await caller_with(services, trial.key_id)
 
 
 def _error(request: HttpRequest, error: GatewayError, links: Sequence[Link]) -> Response[Any]:
@@ -116,9 +112,9 @@ async def _connect(
 ) -> Template:
     choices, is_guess = [], False
     if viewer.role == "operator" and viewer.may_change:
-        choices = await _choices(services, viewer, values.get("keyId"))
+        choices = await keys_to_choose(services, viewer, values.get("keyId"))
         is_guess = bool(choices) and not values.get("keyId")
-        values = {"keyId": _likely(choices).key_id if choices else ""} | values
+        values = {"keyId": likely_key(choices).key_id if choices else ""} | values
     return page(
         request,
         "connect.html",
@@ -137,27 +133,12 @@ async def _connect(
     )
 
 
-async def _choices(services: Services, viewer: Viewer, wanted: str | None) -> list[ListedKey]:
-    """The newest keys that work, after the one that is asked for if it is none of them."""
-    newest = await listed_keys(services.pool, viewer.scope(), KeyFilter(), limit=MAX_LISTED)
-    if not wanted or any(key.key_id == wanted for key in newest):
-        return newest
-    return [*await listed_keys(services.pool, viewer.scope(key_id=id_in_path(wanted)), KeyFilter(), limit=1), *newest]
-
-
-def _likely(choices: Sequence[ListedKey]) -> ListedKey:
-    """The key that was used last, or the newest if none was."""
-    used = [key for key in choices if key.last_used_at is not None]
-    return max(used, key=lambda key: key.last_used_at or key.created_at, default=choices[0])
-
-
 async def _models(services: Services, viewer: Viewer, key_id: str | None) -> list[str]:
     """The chat models that the key can ask: the viewer's, or the one that the operator chose."""
     caller = viewer.caller
     if caller is None and key_id:
-        record = await keys.key_with_id(services.pool, id_in_path(key_id))
-        if record is not None:
-            caller = await services.authenticator.caller_of(record.project_id, record.key_id)
+        with suppress(NotFound):
+            caller = await caller_with(services, key_id)
     if caller is None:
         return [MODEL]
     listed = askable_models(services, caller)

@@ -6,7 +6,7 @@ from litestar.response import Template
 
 from api.dashboard.csv_files import CsvTable
 from api.dashboard.forms import filters_of
-from api.dashboard.provider_owners import ProvidersPage, requested_owner
+from api.dashboard.owners import OwnerPage, requested_owner
 from api.dashboard.rendering import page
 from api.dashboard.viewer import Viewer
 from api.native.provider_health import ProviderHealthOut, health_out
@@ -43,7 +43,7 @@ async def show_health(
     request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
 ) -> Template:
     """Show how providers answer, on a page or for the piece of another one. It waits for what the workers tell."""
-    owner = await requested_owner(services, viewer, filters_of(request, ProvidersPage).owner)
+    owner = await requested_owner(services, viewer, filters_of(request, OwnerPage).owner)
     health = await _health(services, viewer, owner)
     return page(
         request,
@@ -61,7 +61,7 @@ async def save_health(
     request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
 ) -> Response[bytes]:
     """The same as CSV."""
-    owner = await requested_owner(services, viewer, filters_of(request, ProvidersPage).owner)
+    owner = await requested_owner(services, viewer, filters_of(request, OwnerPage).owner)
     return _SAVED_HEALTH.download(await _health(services, viewer, owner))
 
 

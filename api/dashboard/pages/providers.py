@@ -17,8 +17,8 @@ from msgspec import UNSET, Struct
 from api.dashboard.csv_files import CsvTable
 from api.dashboard.forms import FieldKinds, filters_of, form_of, form_values, is_outdated, mark_of
 from api.dashboard.navigation import ADMINS, NavigationEntry
+from api.dashboard.owners import OwnerPage, owner_choices, requested_owner, visible_owner
 from api.dashboard.pages.provider_health import away_for
-from api.dashboard.provider_owners import ProvidersPage, owner_choices, requested_owner, visible_owner
 from api.dashboard.rendering import page, see
 from api.dashboard.viewer import Viewer
 from api.native.credentials import CredentialChangeBody, NewCredentialBody
@@ -82,7 +82,7 @@ async def show_providers(
     request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
 ) -> Template:
     """List the providers of an owner, with their credentials."""
-    owner = await requested_owner(services, viewer, filters_of(request, ProvidersPage).owner)
+    owner = await requested_owner(services, viewer, filters_of(request, OwnerPage).owner)
     return await _list(request, services, viewer, owner, {}, None)
 
 
@@ -91,7 +91,7 @@ async def save_providers(
     request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
 ) -> Response[bytes]:
     """The list as CSV."""
-    owner = await requested_owner(services, viewer, filters_of(request, ProvidersPage).owner)
+    owner = await requested_owner(services, viewer, filters_of(request, OwnerPage).owner)
     credentials = await credentials_by_provider(services.pool, owner)
     configured = await services.provider_settings.list_all(owner)
     return _SAVED.download(
@@ -107,7 +107,7 @@ async def save_shared(
     request: HttpRequest, viewer: NamedDependency[Viewer], services: NamedDependency[Services]
 ) -> Response[bytes]:
     """The installation's providers that a project's requests may name, as CSV, without their addresses."""
-    owner = await requested_owner(services, viewer, filters_of(request, ProvidersPage).owner)
+    owner = await requested_owner(services, viewer, filters_of(request, OwnerPage).owner)
     return _SAVED_SHARED.download(await _shared(services, owner))
 
 

@@ -13,8 +13,10 @@ from litestar.response import Template
 from msgspec import Struct
 
 from api.dashboard.csv_files import CsvTable
+from api.dashboard.pages.routes import address_of as address_of_route
 from api.dashboard.rendering import page
 from api.dashboard.viewer import Viewer
+from api.native.routes import is_shown
 from api.requests import HttpRequest
 from api.services import Services
 from api.stored_answers import request_with_events, stored_answer
@@ -101,14 +103,16 @@ async def show_request(
 ) -> Template:
     """Show a request of what the viewer may see."""
     found, events = await request_with_events(services, viewer.scope(), request_id)
+    targets = targets_of(events)
     return page(
         request,
         "request.html",
         title="Request",
+        route=await _route(services, viewer, found) if targets else None,
         found=found,
         names=await labels_of(services.pool, keys=[found.key_id], project_ids=[found.project_id]),
         tries=attempts_of(events),
-        targets=targets_of(events),
+        targets=targets,
         charges=charges_of(events),
         refusal=next((one.event for one in events if isinstance(one.event, RequestRejected)), None),
         events=[(stored, _json(stored.event)) for stored in events],
@@ -152,6 +156,13 @@ def _charge_rows(charge: Charge) -> Iterator[_ChargeRow]:
         yield _ChargeRow(charge=charge, what=line.what.replace("_", " "), amount=line.amount, line=line)
     yield _ChargeRow(charge=charge, what="rounding", amount=charge.rounding)
     yield _ChargeRow(charge=charge, what="cost", amount=charge.cost)
+
+
+async def _route(services: Services, viewer: Viewer, found: RequestView) -> str | None:
+    """The address of the route that a request named; None: it named none, or the route is there no longer."""
+    usable = await services.route_admin.list_usable(found.project_id)
+    is_route = any(one.name == found.model and is_shown(viewer.caller, one) for one in usable)
+    return address_of_route(found.project_id, found.model) if is_route else None
 
 
 async def _answer(
