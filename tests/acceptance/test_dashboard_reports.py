@@ -152,3 +152,20 @@ async def test_a_filter_that_is_none_is_named(
     assert status == 400
     name = path.partition("?")[2].partition("=")[0]
     assert f"“{FIELDS[name].label}”" in text
+
+
+async def test_the_list_names_the_times_by_which_it_is_filtered(
+    gateway: Gateway, client: Client, visitor: aiohttp.ClientSession
+) -> None:
+    status, _, headers = await client.chat("when did it come", model="echo")
+    assert status == 200
+    admin = await signed_in(gateway, visitor, client.key)
+    _, shown, _ = await client.call("GET", f"/requests/{headers['x-request-id']}")
+    logged = shown["data"]["at"][:19]
+    _, text, _ = await admin.get("/requests")
+    assert ("Came (UTC)" in text, "Logged (UTC)" in text, "Logged since (UTC)" in text) == (True, False, True)
+    _, text, _ = await admin.get(f"/requests?since={logged}")
+    assert ("Logged (UTC)" in text, headers["x-request-id"] in text) == (True, True)
+    line = next(csv.DictReader(io.StringIO((await admin.get(f"/requests.csv?since={logged}"))[1])))
+    assert line["came"] <= line["logged"]
+    assert line["logged"][:19] == logged

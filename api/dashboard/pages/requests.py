@@ -11,6 +11,7 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from api.dashboard.csv_files import CsvTable
+from api.dashboard.figures import came_at
 from api.dashboard.forms import LOCAL_TIME, filters_of, moment_of
 from api.dashboard.navigation import NavigationEntry
 from api.dashboard.rendering import page
@@ -35,7 +36,8 @@ _SAVED = CsvTable[RequestView](
     "requests.csv",
     {
         "request": lambda one: one.request_id,
-        "at": lambda one: one.at,
+        "came": lambda one: came_at(one.request_id, one.at),
+        "logged": lambda one: one.at,
         "project": lambda one: one.project_id,
         "key": lambda one: one.key_id,
         "operation": lambda one: one.operation,
@@ -77,7 +79,7 @@ class RequestsPage(ReportFilters, frozen=True, kw_only=True, rename={"first": "f
     """`NAME=VALUE`."""
     since: Text | None = None
     until: Text | None = None
-    """Times; without a zone they are UTC. Either takes the place of the range's."""
+    """When the log first had them; without a zone these are UTC. Either takes the place of the range's."""
     before: Text | None = None
     after: Text | None = None
 
@@ -105,6 +107,7 @@ async def show_requests(
         operations=_any_of(get_args(Operation)),
         since=wanted.since.strftime(LOCAL_TIME) if wanted.since is not None else "",
         until=wanted.until.strftime(LOCAL_TIME) if wanted.until is not None else "",
+        shows_logged=wanted.since is not None or wanted.until is not None,
         counts_new=asked.before is None,
         new_address=_address(f"{NAVIGATION.path}/new", asked, after=newest or None, before=None),
         older=_address(NAVIGATION.path, asked, before=further) if further is not None else None,
