@@ -17,7 +17,7 @@ from projections.reports.figures import Figures, dollars
 from projections.reports.labels import labels_of
 from projections.reports.money import Cap, Spend, caps, spends
 from projections.reports.scope import Window
-from projections.reports.usage import Span, span, totals
+from projections.reports.usage import Span, Time, UsageLine, span, totals, usage_over_time
 from projections.scope import Scope
 
 MAX_TOP = 5
@@ -69,7 +69,16 @@ class Overview(Struct, kw_only=True, rename="camel"):
 
 
 async def overview_of(services: Services, scope: Scope, window: Window) -> Overview:
-    """Return the overview of a scope.
+    """Return the overview of a scope. Raises as `overview_over_time`."""
+    away = await _away(services, scope)
+    async with snapshot(services.pool) as pool:
+        return await _read(pool, scope, window, away, await totals(pool, scope, window))
+
+
+async def overview_over_time(
+    services: Services, scope: Scope, window: Window, time: Time
+) -> tuple[Overview, list[UsageLine]]:
+    """Return the overview of a scope, and its usage over time, from which the totals are: no row is read twice.
 
     Raises:
         Unavailable: the database is away.
@@ -77,10 +86,11 @@ async def overview_of(services: Services, scope: Scope, window: Window) -> Overv
     """
     away = await _away(services, scope)
     async with snapshot(services.pool) as pool:
-        return await _read(pool, scope, window, away)
+        over_time = await usage_over_time(pool, scope, window, time)
+        return await _read(pool, scope, window, away, over_time.totals), over_time.lines
 
 
-async def _read(pool: Pool, scope: Scope, window: Window, away: list[Away]) -> Overview:
+async def _read(pool: Pool, scope: Scope, window: Window, away: list[Away], all_of_it: Figures) -> Overview:
     now = datetime.now(UTC)
     spent = await spends(pool, scope, now)
     return Overview(
@@ -88,7 +98,7 @@ async def _read(pool: Pool, scope: Scope, window: Window, away: list[Away]) -> O
         month=spent.month,
         caps=await caps(pool, scope, now),
         period=span(window),
-        totals=await totals(pool, scope, window),
+        totals=all_of_it,
         previous_totals=await totals(pool, scope, window.before()),
         errors=await errors_by_code(pool, scope, window),
         top_projects=await _top(pool, scope, window, "project") if scope.project_id is None else [],

@@ -31,6 +31,9 @@ class Chart(Struct, frozen=True, kw_only=True):
     """A sentence that says what the chart shows, for screen readers."""
     unit: Unit
     kind: ChartKind
+    time: str
+    """What the points are of, as the head of their column."""
+    note: str | None = None
     series: tuple[str, ...]
     points: Sequence[ChartPoint]
 

@@ -1,8 +1,9 @@
 """Usage over days: totals, days, and any two groups of `sources.py`, beside the window before."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -26,7 +27,13 @@ from projections.reports.sources import (
 from projections.scope import Scope
 
 MAX_LINES = 1_000
+Time: TypeAlias = Literal["hour", "day", "week"]
+"""A week is from Monday to Sunday, and has the days of it that are in the window."""
 _TIMES = ("day", "hour")
+READ_BY: Mapping[Time, str] = {"hour": "hour", "day": "day", "week": "day"}
+"""The group of a report that has these times, or their days."""
+AnyDay = TypeVar("AnyDay", date, datetime)
+_Part = TypeVar("_Part")
 
 
 class DailyFigures(Figures, kw_only=True, rename="camel"):
@@ -80,6 +87,14 @@ class UsageReport(Struct, kw_only=True, rename="camel"):
     """The names of the keys and projects of these lines, by their ids."""
 
 
+class UsageOverTime(Struct, kw_only=True):
+    """Usage over time, and all of it."""
+
+    lines: list[UsageLine]
+    """Without times in which there was none."""
+    totals: Figures
+
+
 class MostOverTime(Struct, kw_only=True):
     """Usage over time of a few values of a group."""
 
@@ -119,8 +134,10 @@ async def usage_report(
     *,
     most: int = MAX_LINES,
     measures: Sequence[Measure] = MEASURES,
+    all_of_it: Figures | None = None,
 ) -> UsageReport:
-    """Return usage by one or two groups. Percentiles of other durations than `measures` are null.
+    """Return usage by one or two groups. Percentiles of other durations than `measures` are null. `all_of_it`: the
+    totals, if they are known; None: they are read.
 
     Raises:
         InvalidRequest: these groups cannot be told apart together.
@@ -147,7 +164,7 @@ async def usage_report(
     ]
     return UsageReport(
         period=span(window),
-        totals=await totals(pool, scope, window, measures),
+        totals=all_of_it or await totals(pool, scope, window, measures),
         previous_period=span(window.before()),
         previous_totals=await totals(pool, scope, window.before(), measures),
         lines=made,
@@ -161,22 +178,33 @@ async def usage_report(
 
 
 async def usage_over_time(
-    pool: Pool, scope: Scope, window: Window, time: str, measures: Sequence[Measure] = MEASURES
-) -> list[UsageLine]:
-    """Return usage by `day` or `hour`, in the order of time, without the time before. As `usage_report`."""
-    source = source_of(scope, window, (time,))
-    found, durations = await read_sums(pool, source), await read_durations(pool, source, measures)
-    return [
-        figures(
-            UsageLine,
-            sums,
-            durations.get(group, NO_DURATIONS),
-            group={time: day_or_hour(group[0], time)},
-            is_rest=False,
-            previous=None,
-        )
-        for group, sums in sorted(found.items())
-    ]
+    pool: Pool, scope: Scope, window: Window, time: Time, measures: Sequence[Measure] = MEASURES
+) -> UsageOverTime:
+    """Return usage by time, in the order of time, without the time before, and the totals. As `usage_report`."""
+    source = source_of(scope, window, (READ_BY[time],))
+    found: Mapping[Group, Mapping[str, Any]] = await read_sums(pool, source)
+    durations = await read_durations(pool, source, measures)
+    if time == "week":
+        found, durations = _by_week(found, _added_sums), _by_week(durations, added)
+    return UsageOverTime(
+        lines=[
+            figures(
+                UsageLine,
+                sums,
+                durations.get(group, NO_DURATIONS),
+                group={time: day_or_hour(group[0], READ_BY[time])},
+                is_rest=False,
+                previous=None,
+            )
+            for group, sums in sorted(found.items())
+        ],
+        totals=_total(found.values(), durations.values()),
+    )
+
+
+def monday_of(day: AnyDay) -> AnyDay:
+    """The first day of a day's week."""
+    return day - timedelta(days=day.weekday())
 
 
 def span(window: Window) -> Span:
@@ -189,16 +217,18 @@ async def usage_of_most(
     scope: Scope,
     window: Window,
     group: str,
-    time: str,
+    time: Time,
     *,
     most: int,
     measures: Sequence[Measure] = MEASURES,
 ) -> MostOverTime:
-    """Return usage by `day` or `hour` of the values of a group with the highest costs. As `usage_report`."""
+    """Return usage by time of the values of a group with the highest costs. As `usage_report`."""
     found = await breakdown(pool, scope, window, (group,), most=most)
-    groups, wanted = (group, time), [line.group for line in found.lines]
+    groups, wanted = (group, READ_BY[time]), [line.group for line in found.lines]
     sums = await sums_of(pool, scope, window, groups, wanted) if wanted else {}
     durations = await _durations(pool, source_of(scope, window, groups), wanted, measures)
+    if time == "week":
+        sums, durations = _by_week(sums, _added_sums), _by_week(durations, added)
     names = {line.group[0]: line.values[0] for line in found.lines}
     return MostOverTime(
         values=list(names.values()),
@@ -209,7 +239,7 @@ async def usage_of_most(
                     UsageLine,
                     one,
                     durations.get(key, NO_DURATIONS),
-                    group={group: name, time: day_or_hour(key[1], time)},
+                    group={group: name, time: day_or_hour(key[1], READ_BY[time])},
                     is_rest=False,
                     is_unsaid=raw == UNSAID,
                     previous=None,
@@ -249,10 +279,23 @@ def _date(value: date | datetime) -> date:
     return value.date() if isinstance(value, datetime) else value
 
 
-def _total(sums: Iterable[Mapping[str, Any]], durations: Iterable[Durations]) -> Figures:
-    """Add up sums and histograms."""
-    total = dict(NOTHING)
+def _by_week(days: Mapping[Group, _Part], add_up: Callable[[Sequence[_Part]], _Part]) -> dict[Group, _Part]:
+    """Add up the days of each week. The day is the last of a group's values; that of a week is its Monday."""
+    weeks: defaultdict[Group, list[_Part]] = defaultdict(list)
+    for group, part in days.items():
+        weeks[(*group[:-1], monday_of(group[-1]))].append(part)
+    return {week: add_up(parts) for week, parts in weeks.items()}
+
+
+def _added_sums(sums: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Add up sums by their names."""
+    total: dict[str, Any] = {}
     for one in sums:
         for name, amount in one.items():
-            total[name] += amount
-    return figures(Figures, total, added(list(durations)))
+            total[name] = total.get(name, 0) + amount
+    return total
+
+
+def _total(sums: Iterable[Mapping[str, Any]], durations: Iterable[Durations]) -> Figures:
+    """Add up sums and histograms."""
+    return figures(Figures, {**NOTHING, **_added_sums(sums)}, added(list(durations)))

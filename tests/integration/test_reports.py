@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import asyncpg
 import pytest
@@ -48,7 +48,15 @@ from projections.reports.requests import (
 )
 from projections.reports.scope import Window
 from projections.reports.sources import GROUPS, ORIGINS, source_of
-from projections.reports.usage import usage_of_most, usage_report, usage_stats
+from projections.reports.usage import (
+    Time,
+    monday_of,
+    totals,
+    usage_of_most,
+    usage_over_time,
+    usage_report,
+    usage_stats,
+)
 from projections.rollups import Rollups
 from projections.scope import Scope
 from projections.sums import SUMS
@@ -584,6 +592,41 @@ async def test_a_chart_has_every_day_of_its_groups_however_many_lines_there_are(
             assert len({line.group["day"] for line in lines}) == len(lines) == 200
             assert {line.cost for line in lines} == {to_usd(NanoUsd(int(value[1:])))}
     assert (await usage_of_most(ledger.pool, EVERYBODY, window, "model", "day", most=9)).is_all
+
+
+async def test_the_totals_of_times_are_those_of_the_window(ledger: RealLedger) -> None:
+    await remember(ledger, 25, 300)
+    await ledger.fold()
+    every_key = [
+        (row["project_id"], row["key_id"])
+        for row in await ledger.pool.fetch("SELECT DISTINCT project_id, key_id FROM usage_daily")
+    ]
+    scopes = [Scope(project_id=project_id, key_id=key_id) for project_id, key_id in every_key]
+    for scope in (EVERYBODY, *(Scope(project_id=scope.project_id) for scope in scopes), *scopes):
+        expected = await totals(ledger.pool, scope, WINDOW)
+        assert expected.p95_latency_ms is not None
+        for time in get_args(Time):
+            over_time = await usage_over_time(ledger.pool, scope, WINDOW, time)
+            assert over_time.totals == expected, (scope, time)
+            assert sum(line.requests for line in over_time.lines) == expected.requests
+
+
+async def test_a_week_has_what_its_days_in_the_window_have(ledger: RealLedger) -> None:
+    await used_by_keys(ledger, keys=2, days=120)
+    window = Window(first=date(2025, 1, 1), last=date(2025, 4, 10))  # from a Wednesday to a Thursday
+    for scope in (EVERYBODY, Scope(project_id="prj_1"), Scope(project_id="prj_1", key_id="key_1")):
+        days = (await usage_over_time(ledger.pool, scope, window, "day")).lines
+        weeks = (await usage_over_time(ledger.pool, scope, window, "week")).lines
+        in_weeks: Counter[str] = Counter()
+        for line in days:
+            in_weeks[f"{monday_of(date.fromisoformat(line.group['day']))}"] += line.requests
+        assert {line.group["week"]: line.requests for line in weeks} == in_weeks
+        assert [weeks[at].group["week"] for at in (0, 1, -1)] == ["2024-12-30", "2025-01-06", "2025-04-07"]
+        assert [weeks[at].requests * 7 for at in (0, 1, -1)] == [weeks[1].requests * of_week for of_week in (5, 7, 4)]
+    found = await usage_of_most(ledger.pool, EVERYBODY, window, "key", "week", most=2)
+    assert found.values == ["key_2", "key_1"]
+    assert [sum(line.cost for line in lines) for lines in found.lines] == [to_usd(NanoUsd(n * 200)) for n in (2, 1)]
+    assert [len(lines) for lines in found.lines] == [15, 15]
 
 
 async def test_a_chart_has_what_callers_do_not_say(ledger: RealLedger) -> None:

@@ -1,21 +1,21 @@
 """However much there is to show, a page makes a bounded part of it at once."""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from api.dashboard.csv_files import csv_pieces, csv_text
-from api.dashboard.pages.budgets import MAX_CHART_DAYS, refusal_chart
+from api.dashboard.pages.budgets import refusal_chart
 from api.dashboard.report_filters import ReportFilters
+from api.dashboard.usage_charts import MAX_DAYS_BY_DAY, MAX_POINTS
 from api.report_scope import MAX_DAYS
 from domain.errors import InvalidRequest
 from domain.money import NanoUsd, to_usd
 from projections.reports.refusals import RefusalReport, RefusedDay
 from projections.reports.scope import Window
-
-TODAY = date(2026, 11, 26)
 
 
 @pytest.mark.parametrize("asked", [{"range": "9999"}, {"first": "1990-01-01", "last": "2026-01-01"}])
@@ -25,11 +25,22 @@ def test_more_days_than_can_be_shown_are_refused_however_they_are_asked_for(aske
     assert ReportFilters(range=f"{MAX_DAYS}").window().days == MAX_DAYS
 
 
-def test_a_chart_of_refusals_has_the_last_days_of_a_long_window() -> None:
-    report = RefusalReport(requests=1, days=[RefusedDay(day=TODAY, window="daily", requests=1)], last=[])
-    chart = refusal_chart(report, Window(first=TODAY - timedelta(days=2_000), last=TODAY))
-    assert len(chart.points) == MAX_CHART_DAYS
-    assert (chart.points[-1].at.date(), chart.points[-1].values) == (TODAY, (1,))
+def test_a_chart_of_refusals_has_a_point_for_each_day_or_of_a_long_window_for_each_week() -> None:
+    today = datetime.now(UTC).date()
+    for days, step in ((MAX_DAYS_BY_DAY, 1), (MAX_DAYS_BY_DAY + 1, 7), (MAX_DAYS, 7)):
+        window = Window(first=today - timedelta(days=days - 1), last=today)
+        refused = [RefusedDay(day=today - timedelta(days=ago), window="daily", requests=1) for ago in range(days)]
+        chart = refusal_chart(RefusalReport(requests=days, days=refused, last=[]), window)
+        moments = [point.at for point in chart.points]
+        assert {after - before for before, after in pairwise(moments)} == {timedelta(days=step)}
+        assert moments[-1].date() == (today if step == 1 else today - timedelta(days=today.weekday()))
+        assert ("by week" in chart.label, chart.note is not None, chart.time) == (
+            step == 7,
+            step == 7,
+            "Day (UTC)" if step == 1 else "Week from (UTC)",
+        )
+        counted = sum(value or 0 for point in chart.points for value in point.values)
+        assert counted == days if days < MAX_POINTS * step else len(moments) == MAX_POINTS
 
 
 def test_a_table_has_every_digit_of_a_number_and_times_as_machines_read_them() -> None:

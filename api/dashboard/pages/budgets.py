@@ -1,6 +1,7 @@
 """Budgets and limits: how full every window is, what is in use now, who holds it, and what was refused."""
 
-from datetime import UTC, datetime, timedelta
+from collections import Counter
+from datetime import UTC, date, datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -16,6 +17,7 @@ from api.dashboard.lateness import lateness
 from api.dashboard.navigation import NavigationEntry
 from api.dashboard.rendering import page
 from api.dashboard.report_filters import ReportFilters, choices, filtered_scope
+from api.dashboard.usage_charts import day_or_week, label_of, of_time, times_of
 from api.dashboard.viewer import Viewer
 from api.requests import HttpRequest
 from api.services import Services
@@ -25,11 +27,11 @@ from projections.reports.limits import KeyLimits, Use, limits_in_use
 from projections.reports.money import caps
 from projections.reports.refusals import RefusalReport, Refused, refusal_report
 from projections.reports.scope import Window
+from projections.reports.usage import monday_of
 
 NAVIGATION = NavigationEntry(path="/budgets", label="Budgets")
 SHOWN = 50
 MAX_SAVED = MAX_ROWS_AT_ONCE
-MAX_CHART_DAYS = 400
 WINDOWS = {
     "daily": "day",
     "monthly": "month",
@@ -172,23 +174,21 @@ HANDLERS = (show_budgets, save_holds, save_limits, save_refusals)
 
 
 def refusal_chart(report: RefusalReport, window: Window) -> Chart:
-    """Refusals by day, a series for each window that refused; of more days than `MAX_CHART_DAYS` the last.
-
-    Days without any are shown as such.
-    """
-    counts = {(day.day, day.window): day.requests for day in report.days}
+    """Refusals over time, a series for each window that refused. Times without any are shown as such."""
+    time, counts = day_or_week(window), Counter[tuple[date, str]]()
+    for day in report.days:
+        counts[monday_of(day.day) if time == "week" else day.day, day.window] += day.requests
     names = sorted({name for _, name in counts})
-    begins, _ = window.moments()
-    days = [begins + timedelta(days=number) for number in range(max(0, window.days - MAX_CHART_DAYS), window.days)]
     return Chart(
         name="refusals",
-        label="Requests that a budget refused, by day",
+        label=f"Requests that a budget refused, by {time}",
         unit="count",
         kind="bars" if len(names) == 1 else "lines",
+        **of_time(time),
         series=tuple(REASONS.get(name, name) for name in names),
         points=[
-            ChartPoint(at=at, label=f"{at:%Y-%m-%d}", values=tuple(counts.get((at.date(), name), 0) for name in names))
-            for at in days
+            ChartPoint(at=at, label=label_of(at, time), values=tuple(counts[at.date(), name] for name in names))
+            for at, _ in times_of(window, time)
         ],
     )
 

@@ -14,10 +14,10 @@ from api.dashboard.lateness import lateness
 from api.dashboard.navigation import NavigationEntry
 from api.dashboard.rendering import page
 from api.dashboard.report_filters import ReportFilters, choices, filtered_scope
-from api.dashboard.usage_charts import chart_over_time
+from api.dashboard.usage_charts import chart_over_time, day_or_week
 from api.dashboard.usage_metrics import METRICS
 from api.dashboard.viewer import Viewer
-from api.overview import overview_of
+from api.overview import overview_of, overview_over_time
 from api.requests import HttpRequest
 from api.services import Services
 from api.vendors.paths import HOME_PATH
@@ -25,7 +25,7 @@ from projections.freshness import wait_until_folded
 from projections.reports.alerts import Alert, ErrorCount, errors_by_code, last_alerts
 from projections.reports.labels import labels_of
 from projections.reports.money import Cap, caps
-from projections.reports.usage import usage_over_time
+from projections.reports.usage import READ_BY, Time, UsageLine
 
 NAVIGATION = NavigationEntry(path=HOME_PATH, label="Overview")
 _HOURLY_DAYS = 2
@@ -73,7 +73,13 @@ async def show_overview(
     """
     asked = filters_of(request, ReportFilters)
     scope, window = await filtered_scope(services, viewer, asked), asked.window()
-    overview = await overview_of(services, scope, window)
+    is_piece = "hx-request" in request.headers
+    time: Time = "hour" if window.days <= _HOURLY_DAYS else day_or_week(window)
+    lines: list[UsageLine] = []
+    if is_piece:
+        overview = await overview_of(services, scope, window)
+    else:
+        overview, lines = await overview_over_time(services, scope, window, time)
     of_alerts = [one.id for one in overview.alerts]
     live: dict[str, Any] = {
         "overview": overview,
@@ -83,14 +89,12 @@ async def show_overview(
         "query": asked.query(),
         "csv_query": urlencode(asked.query()),
     }
-    if "hx-request" in request.headers:
+    if is_piece:
         return page(request, "overview_live.html", title="Overview", **live)
-    time = "hour" if window.days <= _HOURLY_DAYS else "day"
-    lines = await usage_over_time(services.pool, scope, window, time)
     charts = [
         (
             chart_over_time(lines, METRICS[name], time, window, f"{METRICS[name].label} by {time}"),
-            f"/usage.csv?{urlencode(asked.query() | {'metric': name, 'group': time})}",
+            f"/usage.csv?{urlencode(asked.query() | {'metric': name, 'group': READ_BY[time]})}",
         )
         for name in ("cost", "requests", "latency")
     ]

@@ -19,7 +19,7 @@ from api.dashboard.forms import filters_of
 from api.dashboard.navigation import NavigationEntry
 from api.dashboard.rendering import page
 from api.dashboard.report_filters import ReportFilters, Text, choices, filtered_scope
-from api.dashboard.usage_charts import MAX_SERIES, chart_by_group, chart_over_time, shown_value
+from api.dashboard.usage_charts import MAX_SERIES, chart_by_group, chart_over_time, day_or_week, shown_value
 from api.dashboard.usage_metrics import DEFAULT_METRIC, METRICS, Column
 from api.dashboard.viewer import Viewer
 from api.requests import HttpRequest
@@ -34,7 +34,15 @@ from projections.reports.figures import Figures
 from projections.reports.labels import metadata_names
 from projections.reports.scope import Window
 from projections.reports.sources import ORIGINS, is_group, source_of
-from projections.reports.usage import MAX_LINES, UsageLine, UsageReport, usage_of_most, usage_over_time, usage_report
+from projections.reports.usage import (
+    MAX_LINES,
+    Time,
+    UsageLine,
+    UsageReport,
+    usage_of_most,
+    usage_over_time,
+    usage_report,
+)
 from projections.scope import Scope
 
 NAVIGATION = NavigationEntry(path="/usage", label="Usage")
@@ -100,16 +108,7 @@ async def show_usage(
     except InvalidRequest as error:  # of groups that do not go together: the filters stay, to choose others
         return page(request, "usage.html", status=400, error=error, rows=(), chart=None, **shown)
     async with snapshot(services.pool) as pool:
-        metric = METRICS[asked.metric]
-        report = await usage_report(
-            pool,
-            scope,
-            window,
-            asked.groups(),
-            most=_most(asked),
-            measures=metric.measures,
-        )
-        chart = await _chart(pool, scope, window, asked, report)
+        report, chart = await _read(pool, scope, window, asked)
     rest = [line for line in report.lines if line.is_rest]
     shown_lines = [line for line in report.lines if not line.is_rest][:MAX_SHOWN] + rest
     return page(
@@ -166,20 +165,22 @@ async def _asked(request: HttpRequest, viewer: Viewer, services: Services) -> tu
     return asked, scope, window
 
 
-async def _chart(pool: Pool, scope: Scope, window: Window, asked: UsagePage, report: UsageReport) -> Chart:
-    """Draw the metric over time: by the group that is a time, else by day."""
+async def _read(pool: Pool, scope: Scope, window: Window, asked: UsagePage) -> tuple[UsageReport, Chart]:
+    """Read the report and its chart over time: by the group that is a time, else by day, and by week if there are many
+    days. What the chart has of everything has the report's totals too.
+    """
     metric, groups = METRICS[asked.metric], asked.groups()
-    times = [group for group in groups if group in _TIMES]
-    if not times:
-        days = await usage_over_time(pool, scope, window, "day", metric.measures)
-        return chart_over_time(days, metric, "day", window, f"{metric.label} by day")
-    if len(groups) == 1:
-        return chart_over_time(report.lines, metric, times[0], window, f"{metric.label} by {times[0]}")
-    other = next(group for group in groups if group not in _TIMES)
-    figure = metric.label if metric.first.label == metric.label else f"{metric.label}, {metric.first.label},"
-    label = f"{figure} by {other} and {times[0]}"
-    found = await usage_of_most(pool, scope, window, other, times[0], most=MAX_SERIES, measures=metric.measures)
-    return chart_by_group(found, metric, times[0], window, label)
+    time: Time = "hour" if "hour" in groups else day_or_week(window)
+    others = [group for group in groups if group not in _TIMES]
+    report_of = partial(usage_report, pool, scope, window, groups, most=_most(asked), measures=metric.measures)
+    if others and len(others) < len(groups):
+        report = await report_of()
+        figure = metric.label if metric.first.label == metric.label else f"{metric.label}, {metric.first.label},"
+        found = await usage_of_most(pool, scope, window, others[0], time, most=MAX_SERIES, measures=metric.measures)
+        return report, chart_by_group(found, metric, time, window, f"{figure} by {others[0]} and {time}")
+    over_time = await usage_over_time(pool, scope, window, time, metric.measures)
+    report = await report_of(all_of_it=over_time.totals)
+    return report, chart_over_time(over_time.lines, metric, time, window, f"{metric.label} by {time}")
 
 
 def _row(line: UsageLine, asked: UsagePage, window: Window, columns: Sequence[Column], report: UsageReport) -> Row:

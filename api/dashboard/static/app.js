@@ -85,7 +85,7 @@ function draw(plot) {
     axes: [{ ...axis, splits: timeTicks(columns[0]), values: writeTimes }, {
       ...axis, size: axisWidth, values: (_, ticks) => ticks.map(write), ...(plot.dataset.unit === "count" ? { incrs: WHOLE_STEPS } : {}),
     }],
-    series: [{ label: "UTC", value: (_, at) => (at == null ? "–" : (halfS < DAY_S / 2 ? MOMENTS : DATES).format(at * 1000)) }, ...series],
+    series: [{ label: "UTC", value: (_, at) => (at == null ? "–" : (halfS > DAY_S / 2 ? "week from " : "") + (halfS < DAY_S / 2 ? MOMENTS : DATES).format(at * 1000)) }, ...series],
     hooks: { ready: [showLast], setCursor: [(chart) => { if (chart.cursor.idx == null) showLast(chart); }] },
   }, columns, plot));
 }
