@@ -81,6 +81,7 @@ class Authenticator:
         self._remembered: FIFOCache[bytes, _Remembered] = FIFOCache(MAX_REMEMBERED)
         self._unknown: FIFOCache[bytes, _Remembered] = FIFOCache(MAX_UNKNOWN)
         self._looking_up: dict[bytes, asyncio.Task[_Remembered]] = {}
+        """What is remembered by these and waited for. One that is taken out may have seen less than is known since."""
         self._look_ups: Batcher[bytes, _Remembered] = Batcher(
             self._read_batch,
             name="look-ups of keys",
@@ -150,7 +151,7 @@ class Authenticator:
             if secret_hash is not None:
                 self._remembered.pop(secret_hash, None)
                 self._unknown.pop(secret_hash, None)
-                self._looking_up.pop(secret_hash, None)  # one that began earlier may have seen less
+                self._looking_up.pop(secret_hash, None)
 
     async def reload(self, caller: Caller) -> Caller:
         """Return the caller as the database has its key, whatever is remembered.
@@ -159,12 +160,14 @@ class Authenticator:
             Unauthorized, Unavailable: as `authenticate`.
 
         """
-        await self._read(caller.secret_hash)
+        self._looking_up.pop(caller.secret_hash, None)
+        await self._look_up(caller.secret_hash)
         return await self.caller_with(caller.secret_hash)
 
     def forget(self, project_id: str) -> None:
         """Drop what is remembered of a project's keys, and of texts that were no key; all for `INSTALLATION`."""
         self._unknown.clear()
+        self._looking_up.clear()
         if project_id == INSTALLATION:
             self._remembered.clear()
         for secret_hash, remembered in list(self._remembered.items()):
@@ -182,18 +185,21 @@ class Authenticator:
         """Ask the database, once for all who ask at the same time."""
         task = self._looking_up.get(secret_hash)
         if task is None:
-            task = asyncio.get_running_loop().create_task(self._read(secret_hash))
+            task = asyncio.get_running_loop().create_task(self._look_ups.submit(secret_hash))
             self._looking_up[secret_hash] = task
-            task.add_done_callback(lambda _: self._looking_up.pop(secret_hash, None))
+            task.add_done_callback(lambda ended: self._remember(secret_hash, ended))
         return await asyncio.shield(task)
 
-    async def _read(self, secret_hash: bytes) -> _Remembered:
-        remembered = await self._look_ups.submit(secret_hash)
-        if remembered.project_id is None:
-            self._unknown[secret_hash] = remembered
-        else:
-            self._remembered[secret_hash] = remembered
-        return remembered
+    def _remember(self, secret_hash: bytes, ended: asyncio.Task[_Remembered]) -> None:
+        """Remember what a look-up has found, unless what it saw was to be forgotten meanwhile."""
+        if self._looking_up.get(secret_hash) is not ended:
+            return
+        del self._looking_up[secret_hash]
+        if ended.cancelled() or ended.exception() is not None:
+            return
+        remembered = ended.result()
+        known = self._unknown if remembered.project_id is None else self._remembered
+        known[secret_hash] = remembered
 
     async def _read_batch(self, secret_hashes: Sequence[bytes]) -> list[_Remembered]:
         read_at = time.monotonic()

@@ -80,6 +80,8 @@ class ProviderKeys:
         self._looked_up: LRUCache[tuple[str, str], _LookUp] = LRUCache(MAX_CACHED)
         self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
         """Of look-ups: requests that miss the same one wait for it rather than look up the same again."""
+        self._changes = 0
+        """How often keys were to be forgotten: a look-up that was under way at that time is not kept."""
 
     async def accesses(self, project_id: str, provider: str) -> tuple[Access, ...]:
         """Return the keys of a project's provider, with its address; empty if there is none.
@@ -95,8 +97,10 @@ class ProviderKeys:
             async with turn:
                 looked_up = self._cached(slot, asked_at)
                 if looked_up is None:
+                    changes = self._changes
                     looked_up = _LookUp(time.monotonic(), await self._read(project_id, provider))
-                    self._looked_up[slot] = looked_up
+                    if changes == self._changes:
+                        self._looked_up[slot] = looked_up
         return looked_up.accesses or self._installation.get(provider, ())
 
     def _cached(self, slot: tuple[str, str], asked_at: float) -> _LookUp | None:
@@ -110,6 +114,7 @@ class ProviderKeys:
 
     def forget(self, project_id: str) -> None:
         """Drop the cached look-ups of a project, or of every project if it is `INSTALLATION`."""
+        self._changes += 1
         for slot in list(self._looked_up):
             if project_id in (slot[0], INSTALLATION):
                 del self._looked_up[slot]

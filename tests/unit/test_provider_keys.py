@@ -79,3 +79,15 @@ async def test_a_look_up_is_made_again_when_it_is_too_old_or_forgotten() -> None
     await asyncio.sleep(MAX_AGE_S * 1.1)
     await keys.accesses("prj", "openai")
     assert database.look_ups == 3
+
+
+async def test_a_look_up_that_was_under_way_at_a_change_is_not_kept() -> None:
+    database = Database()
+    keys = keys_of(database)
+    asking = asyncio.create_task(keys.accesses("prj", "openai"))
+    await asyncio.sleep(0)
+    keys.forget("prj")
+    database.answers.set()
+    await asking
+    await keys.accesses("prj", "openai")
+    assert database.look_ups == 2
