@@ -125,13 +125,7 @@ class Authenticator:
         remembered = self._remembered.get(secret_hash) or self._unknown.get(secret_hash)
         if remembered is None or time.monotonic() - remembered.read_at > MAX_AGE_S:
             remembered = await self._look_up(secret_hash)
-        caller = remembered.caller
-        if caller is None:
-            raise Unauthorized(_BAD_KEY)
-        expires_at = caller.settings.expires_at
-        if expires_at is not None and expires_at <= datetime.now(UTC):
-            raise Unauthorized(_BAD_KEY)
-        return caller
+        return _working(remembered.caller)
 
     async def caller_of(self, project_id: str, key_id: str) -> Caller | None:
         """The caller with a key of a project, as the database has it now; None: the key works no longer.
@@ -141,8 +135,7 @@ class Authenticator:
 
         """
         caller = _caller(await key_of_project(self._pool, project_id, key_id))
-        expires_at = caller.settings.expires_at if caller is not None else None
-        return None if expires_at is not None and expires_at <= datetime.now(UTC) else caller
+        return None if caller is None or _has_expired(caller) else caller
 
     def forget_key(self, headers: Mapping[str, str]) -> None:
         """Drop what is remembered of the keys that the headers carry: the next look is at the database."""
@@ -161,8 +154,7 @@ class Authenticator:
 
         """
         self._looking_up.pop(caller.secret_hash, None)
-        await self._look_up(caller.secret_hash)
-        return await self.caller_with(caller.secret_hash)
+        return _working((await self._look_up(caller.secret_hash)).caller)
 
     def forget(self, project_id: str) -> None:
         """Drop what is remembered of a project's keys, and of texts that were no key; all for `INSTALLATION`."""
@@ -223,6 +215,18 @@ def presented_keys(headers: Mapping[str, str]) -> list[str]:
         if text and text not in keys:
             keys.append(text)
     return keys
+
+
+def _working(caller: Caller | None) -> Caller:
+    """Return the caller if its key works. Raises as `authenticate`."""
+    if caller is None or _has_expired(caller):
+        raise Unauthorized(_BAD_KEY)
+    return caller
+
+
+def _has_expired(caller: Caller) -> bool:
+    expires_at = caller.settings.expires_at
+    return expires_at is not None and expires_at <= datetime.now(UTC)
 
 
 def _caller(record: KeyRecord | None) -> Caller | None:
