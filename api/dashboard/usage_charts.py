@@ -19,7 +19,7 @@ MAX_DAYS_BY_DAY = 92
 """A longer window has a point for each week: a year by day would be longer than the rest of the page."""
 _STEPS: Mapping[Time, timedelta] = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7)}
 _HEADS: Mapping[Time, str] = {"hour": "Hour (UTC)", "day": "Day (UTC)", "week": "Week from (UTC)"}
-_WEEKS = "By weeks, from Monday to Sunday. The first and the last have only the days of the range."
+_WEEKS = "Weeks begin on Monday; the first and the last have only the days of the range."
 _DURATIONS = "ms"
 
 

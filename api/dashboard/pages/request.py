@@ -28,6 +28,24 @@ from projections.reports.requests import RequestView
 from projections.request_attempts import AttemptView, attempts_of, targets_of
 
 PATH = "/requests/{request_id:str}"
+FATES = {
+    "answered": "answered",
+    "failed": "failed",
+    "skipped": "passed over",
+    "dropped": "left out",
+    "not_tried": "not tried",
+}
+"""What became of a target, as the page says it. A file has the API's words."""
+REASONS = {
+    "unknown_model": "its model is unknown",
+    "not_allowed": "the key may not use it",
+    "refused": "it cannot serve such a request",
+    "no_price": "its cost has no bound, and there is a budget",
+    "no_credential": "there is no key for its provider",
+    "budget": "the budget had no room for it",
+    "circuit": "its provider was not called at that time",
+}
+"""Why. What is not here is the code of an error."""
 MAX_SHOWN_ANSWER_BYTES = 64 * 1024
 _SAVED_PLAN = CsvTable[TargetFate](
     "plan.csv",
@@ -113,6 +131,8 @@ async def show_request(
         names=await labels_of(services.pool, keys=[found.key_id], project_ids=[found.project_id]),
         tries=attempts_of(events),
         targets=targets,
+        fates=FATES,
+        reasons=REASONS,
         charges=charges_of(events),
         refusal=next((one.event for one in events if isinstance(one.event, RequestRejected)), None),
         events=[(stored, _json(stored.event)) for stored in events],

@@ -13,10 +13,12 @@ const WRITTEN = {
 };
 const HOUR_S = 3600;
 const DAY_S = 86400;
+const LONG_S = 300 * DAY_S;
 const TICK_EVERY_PX = 60;
 const AXIS_PX = { least: 56, beside: 16, letter: 7 };
-const TIME_STEPS_S = [1, 2, 3, 6, 12, 24, 2 * 24, 3 * 24, 4 * 24, 7 * 24, 14 * 24, 28 * 24, 91 * 24, 364 * 24].map((hours) => hours * HOUR_S);
+const TIME_STEPS_S = [1, 2, 3, 6, 12, 24, 2 * 24, 3 * 24, 4 * 24, 7 * 24, 14 * 24, 28 * 24, 56 * 24, 91 * 24, 182 * 24, 364 * 24].map((hours) => hours * HOUR_S);
 const DAYS = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", timeZone: "UTC" });
+const MONTHS = new Intl.DateTimeFormat("en-GB", { month: "short", year: "numeric", timeZone: "UTC" });
 const DATES = new Intl.DateTimeFormat("sv-SE", { dateStyle: "short", timeZone: "UTC" });
 const MOMENTS = new Intl.DateTimeFormat("sv-SE", { dateStyle: "short", timeStyle: "short", timeZone: "UTC" });
 const WHOLE_STEPS = Array.from({ length: 16 }, (_, power) => [1, 2, 5].map((one) => one * 10 ** power)).flat();
@@ -40,9 +42,10 @@ function timeTicks(times) {
   };
 }
 
-// Days by their date, and within a day hours; the day that begins has its date.
+// Days by their date, of long times by their month; and within a day hours: the day that begins has its date.
 function writeTimes(_, times) {
-  return times.map((at) => (at % DAY_S === 0 ? DAYS : HOURS).format(at * 1000));
+  const isLong = times.length > 1 && times.at(-1) - times[0] >= LONG_S;
+  return times.map((at) => (at % DAY_S !== 0 ? HOURS : isLong ? MONTHS : DAYS).format(at * 1000));
 }
 
 function color(name) {
