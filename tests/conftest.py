@@ -1,6 +1,7 @@
 """The servers and the gateway of the test run, and the fixtures that give tests access to them."""
 
 import asyncio
+import gc
 import os
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -21,6 +22,12 @@ sys.dont_write_bytecode = False
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 """How long an example takes depends on what else the machine does, and says nothing of the code."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Exempt what was collected from garbage collections: each would visit millions of objects that stay anyway."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
