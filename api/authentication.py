@@ -81,6 +81,7 @@ class Authenticator:
         self._remembered: FIFOCache[bytes, _Remembered] = FIFOCache(MAX_REMEMBERED)
         self._unknown: FIFOCache[bytes, _Remembered] = FIFOCache(MAX_UNKNOWN)
         self._looking_up: dict[bytes, asyncio.Task[_Remembered]] = {}
+        """What is remembered by these and waited for. One that is taken out may have seen less than is known since."""
         self._look_ups: Batcher[bytes, _Remembered] = Batcher(
             self._read_batch,
             name="look-ups of keys",
@@ -124,13 +125,7 @@ class Authenticator:
         remembered = self._remembered.get(secret_hash) or self._unknown.get(secret_hash)
         if remembered is None or time.monotonic() - remembered.read_at > MAX_AGE_S:
             remembered = await self._look_up(secret_hash)
-        caller = remembered.caller
-        if caller is None:
-            raise Unauthorized(_BAD_KEY)
-        expires_at = caller.settings.expires_at
-        if expires_at is not None and expires_at <= datetime.now(UTC):
-            raise Unauthorized(_BAD_KEY)
-        return caller
+        return _working(remembered.caller)
 
     async def caller_of(self, project_id: str, key_id: str) -> Caller | None:
         """The caller with a key of a project, as the database has it now; None: the key works no longer.
@@ -140,8 +135,7 @@ class Authenticator:
 
         """
         caller = _caller(await key_of_project(self._pool, project_id, key_id))
-        expires_at = caller.settings.expires_at if caller is not None else None
-        return None if expires_at is not None and expires_at <= datetime.now(UTC) else caller
+        return None if caller is None or _has_expired(caller) else caller
 
     def forget_key(self, headers: Mapping[str, str]) -> None:
         """Drop what is remembered of the keys that the headers carry: the next look is at the database."""
@@ -150,7 +144,7 @@ class Authenticator:
             if secret_hash is not None:
                 self._remembered.pop(secret_hash, None)
                 self._unknown.pop(secret_hash, None)
-                self._looking_up.pop(secret_hash, None)  # one that began earlier may have seen less
+                self._looking_up.pop(secret_hash, None)
 
     async def reload(self, caller: Caller) -> Caller:
         """Return the caller as the database has its key, whatever is remembered.
@@ -159,12 +153,13 @@ class Authenticator:
             Unauthorized, Unavailable: as `authenticate`.
 
         """
-        await self._read(caller.secret_hash)
-        return await self.caller_with(caller.secret_hash)
+        self._looking_up.pop(caller.secret_hash, None)
+        return _working((await self._look_up(caller.secret_hash)).caller)
 
     def forget(self, project_id: str) -> None:
         """Drop what is remembered of a project's keys, and of texts that were no key; all for `INSTALLATION`."""
         self._unknown.clear()
+        self._looking_up.clear()
         if project_id == INSTALLATION:
             self._remembered.clear()
         for secret_hash, remembered in list(self._remembered.items()):
@@ -182,18 +177,21 @@ class Authenticator:
         """Ask the database, once for all who ask at the same time."""
         task = self._looking_up.get(secret_hash)
         if task is None:
-            task = asyncio.get_running_loop().create_task(self._read(secret_hash))
+            task = asyncio.get_running_loop().create_task(self._look_ups.submit(secret_hash))
             self._looking_up[secret_hash] = task
-            task.add_done_callback(lambda _: self._looking_up.pop(secret_hash, None))
+            task.add_done_callback(lambda ended: self._remember(secret_hash, ended))
         return await asyncio.shield(task)
 
-    async def _read(self, secret_hash: bytes) -> _Remembered:
-        remembered = await self._look_ups.submit(secret_hash)
-        if remembered.project_id is None:
-            self._unknown[secret_hash] = remembered
-        else:
-            self._remembered[secret_hash] = remembered
-        return remembered
+    def _remember(self, secret_hash: bytes, ended: asyncio.Task[_Remembered]) -> None:
+        """Remember what a look-up has found, unless what it saw was to be forgotten meanwhile."""
+        if self._looking_up.get(secret_hash) is not ended:
+            return
+        del self._looking_up[secret_hash]
+        if ended.cancelled() or ended.exception() is not None:
+            return
+        remembered = ended.result()
+        known = self._unknown if remembered.project_id is None else self._remembered
+        known[secret_hash] = remembered
 
     async def _read_batch(self, secret_hashes: Sequence[bytes]) -> list[_Remembered]:
         read_at = time.monotonic()
@@ -217,6 +215,18 @@ def presented_keys(headers: Mapping[str, str]) -> list[str]:
         if text and text not in keys:
             keys.append(text)
     return keys
+
+
+def _working(caller: Caller | None) -> Caller:
+    """Return the caller if its key works. Raises as `authenticate`."""
+    if caller is None or _has_expired(caller):
+        raise Unauthorized(_BAD_KEY)
+    return caller
+
+
+def _has_expired(caller: Caller) -> bool:
+    expires_at = caller.settings.expires_at
+    return expires_at is not None and expires_at <= datetime.now(UTC)
 
 
 def _caller(record: KeyRecord | None) -> Caller | None:

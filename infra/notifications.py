@@ -5,7 +5,6 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import structlog
-from nats.aio.msg import Msg
 
 from infra.broker import FLUSH_TIMEOUT_S, Broker, BrokerErrors
 
@@ -35,8 +34,10 @@ class Notifications:
     """Sends and receives change notifications for one process."""
 
     def __init__(self, broker: Broker) -> None:
+        self._broker = broker
         self._client = broker.client
         self._sent_at = 0.0
+        self._callbacks: dict[str, list[Callable[[str], None]]] = {}
 
     async def appended(self, _position: int) -> None:
         """Notify the projector that the log has new events. Without a broker the projector polls.
@@ -76,7 +77,12 @@ class Notifications:
                 await self._client.publish(JOB_CANCELLED, job_id.encode())
 
     async def _send(self, subject: str, payload: bytes) -> None:
-        """Publish a notification and flush it. The change itself is committed already, so an error is only logged."""
+        """Tell this process at once: its next answer knows of the change. Then publish the notification and flush it.
+
+        The change itself is committed already, so an error is only logged.
+        """
+        for callback in self._callbacks.get(subject, ()):
+            callback(payload.decode())
         if not self._client.is_connected:
             return
         try:
@@ -86,9 +92,6 @@ class Notifications:
             log.warning("hint_not_given", subject=subject, error=type(error).__name__)
 
     async def on_change(self, subject: str, callback: Callable[[str], None]) -> None:
-        """Call `callback` with the payload of every notification on a subject."""
-
-        async def take(message: Msg) -> None:
-            callback(message.data.decode())
-
-        await self._client.subscribe(subject, cb=take)
+        """Call `callback` with the payload of every notification on a subject: twice, if this process sends it."""
+        self._callbacks.setdefault(subject, []).append(callback)
+        await self._broker.subscribe(subject, lambda _subject, _reply, payload: callback(payload.decode()))

@@ -6,7 +6,6 @@ The database has the keys, sealed. The environment may have the installation's k
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from weakref import WeakValueDictionary
 
 from cachetools import LRUCache
 from msgspec import Struct
@@ -78,8 +77,10 @@ class ProviderKeys:
             for provider in (*installation, *further)
         }
         self._looked_up: LRUCache[tuple[str, str], _LookUp] = LRUCache(MAX_CACHED)
-        self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
-        """Of look-ups: requests that miss the same one wait for it rather than look up the same again."""
+        self._looking_up: dict[tuple[str, str], tuple[float, asyncio.Task[_LookUp]]] = {}
+        """The last look-up of each that is under way, and when it began: requests that need the same one share it, and
+        its error.
+        """
 
     async def accesses(self, project_id: str, provider: str) -> tuple[Access, ...]:
         """Return the keys of a project's provider, with its address; empty if there is none.
@@ -88,21 +89,31 @@ class ProviderKeys:
             Unavailable: the database cannot be reached.
 
         """
-        slot, asked_at = (project_id, provider), time.monotonic()
-        looked_up = self._cached(slot, asked_at)
-        if looked_up is None:
-            turn = self._turns.setdefault(slot, asyncio.Lock())
-            async with turn:
-                looked_up = self._cached(slot, asked_at)
-                if looked_up is None:
-                    looked_up = _LookUp(time.monotonic(), await self._read(project_id, provider))
-                    self._looked_up[slot] = looked_up
+        slot, valid_from = (project_id, provider), time.monotonic() - MAX_AGE_S
+        looked_up = self._looked_up.get(slot)
+        if looked_up is None or looked_up.began_at <= valid_from:
+            looked_up = await asyncio.shield(self._look_up(slot, valid_from))
         return looked_up.accesses or self._installation.get(provider, ())
 
-    def _cached(self, slot: tuple[str, str], asked_at: float) -> _LookUp | None:
-        """The last look-up, if it began less than `MAX_AGE_S` before it is asked for, or since."""
-        looked_up = self._looked_up.get(slot)
-        return looked_up if looked_up is not None and looked_up.began_at > asked_at - MAX_AGE_S else None
+    def _look_up(self, slot: tuple[str, str], valid_from: float) -> asyncio.Task[_LookUp]:
+        """Return the look-up that is under way, or begin one if there is none or it is too old."""
+        under_way = self._looking_up.get(slot)
+        if under_way is not None and under_way[0] > valid_from:
+            return under_way[1]
+        began_at = time.monotonic()
+        task = asyncio.get_running_loop().create_task(self._read(began_at, *slot))
+        self._looking_up[slot] = (began_at, task)
+        task.add_done_callback(lambda ended: self._keep(slot, ended))
+        return task
+
+    def _keep(self, slot: tuple[str, str], ended: asyncio.Task[_LookUp]) -> None:
+        """Keep what a look-up has found, unless a later one has begun or what it saw was to be forgotten meanwhile."""
+        _, under_way = self._looking_up.get(slot, (None, None))
+        if under_way is not ended:
+            return
+        del self._looking_up[slot]
+        if not ended.cancelled() and ended.exception() is None:
+            self._looked_up[slot] = ended.result()
 
     async def access(self, project_id: str, provider: str) -> Access | None:
         """Return the first of the keys; None if there is none. Raises as `accesses`."""
@@ -110,11 +121,11 @@ class ProviderKeys:
 
     def forget(self, project_id: str) -> None:
         """Drop the cached look-ups of a project, or of every project if it is `INSTALLATION`."""
-        for slot in list(self._looked_up):
-            if project_id in (slot[0], INSTALLATION):
-                del self._looked_up[slot]
+        for known in (self._looked_up, self._looking_up):
+            for slot in [slot for slot in known if project_id in (slot[0], INSTALLATION)]:
+                del known[slot]
 
-    async def _read(self, project_id: str, provider: str) -> tuple[Access, ...]:
+    async def _read(self, began_at: float, project_id: str, provider: str) -> _LookUp:
         """Read keys and address in one statement, so that a key is sent only to its own provider's address."""
         async with database_errors():
             rows = await self._pool.fetch(
@@ -127,7 +138,7 @@ class ProviderKeys:
                 DEFAULT_CREDENTIAL,
             )
         owner = rows[0]["project_id"] if rows else None
-        return tuple(
+        accesses = tuple(
             Access(
                 self._vault.open(row["sealed"], tenant=owner, row=_sealed_row(provider, row["name"])).decode(),
                 row["kind"],
@@ -139,6 +150,7 @@ class ProviderKeys:
             for row in rows
             if row["project_id"] == owner
         )
+        return _LookUp(began_at, accesses)
 
 
 async def store_provider_key(

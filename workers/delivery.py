@@ -204,22 +204,25 @@ class AttemptsInHand:
         subject, payload = holding_subject(request_id), b"%d" % delivery
         if worker_id is not None and worker_id.startswith(WORKER_ID):
             subject, payload = claims_subject(worker_id), f"{request_id} {delivery}".encode()
-        for look in range(GONE_LOOKS):
+        unheard = 0
+        for _ in range(GONE_LOOKS):
             asked_s = time.monotonic()
             try:
                 reply = await self._client.request(subject, payload, timeout=MAKER_TIMEOUT_S)
             except NoRespondersError:
-                if look < GONE_LOOKS - 1:
-                    await asyncio.sleep(GONE_PAUSE_S)
-                continue
+                unheard += 1
+                if unheard == GONE_LOOKS:
+                    return "gone"
+                await asyncio.sleep(GONE_PAUSE_S)
             except TimeoutError:
-                if time.monotonic() - asked_s > 2 * MAKER_TIMEOUT_S:
-                    continue  # this process has stood still itself: the reply may lie here
-                return await self._silent()
-            except BrokerErrors:  # nothing is known: no second call is made on a guess
-                return "at work"
-            return "at work" if reply.data == YES else "gone"
-        return "gone"
+                if time.monotonic() - asked_s <= 2 * MAKER_TIMEOUT_S:
+                    return await self._silent()
+                # else this process has stood still itself: the reply may lie here
+            except BrokerErrors:
+                break
+            else:
+                return "at work" if reply.data == YES else "gone"
+        return "at work"  # nothing is known: no second call is made on a guess
 
     async def _silent(self) -> Maker:
         """Make sure that it is not this process's own server that is silent: then nothing is known."""

@@ -9,7 +9,9 @@ import pytest
 from api.authentication import MAX_LOOK_UPS_WAITING, MAX_UNKNOWN, Authenticator, presented_keys
 from domain.api_key import SECRET_BYTES, format_api_key
 from domain.errors import Overloaded, Unauthorized
+from domain.events import INSTALLATION
 from infra.vault import Vault
+from tests.support.waiting import eventually
 
 OURS, OTHER = format_api_key(b"a" * SECRET_BYTES), format_api_key(b"b" * SECRET_BYTES)
 LOGIN = "sk-ant-oat01-a-login-at-the-vendor"
@@ -25,7 +27,7 @@ class CountingPool:
     async def fetch(self, _query: str, secret_hashes: list[bytes], **_options: Any) -> list[Any]:
         self.statements += 1
         self.asked.extend(secret_hashes)
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
         return []
 
 
@@ -69,6 +71,24 @@ async def test_each_key_is_looked_up_once() -> None:
     assert await _asked({"authorization": f"Bearer {LOGIN}", "x-api-key": OURS}) == 1
     assert await _asked({"authorization": f"Bearer {OURS}", "x-api-key": OURS, "api-key": OURS}) == 1
     assert await _asked({"authorization": f"Bearer {OURS}", "x-api-key": OTHER}) == 2
+
+
+@pytest.mark.parametrize("changed", [INSTALLATION, "prj_1"])
+async def test_what_a_look_up_saw_before_a_change_is_not_remembered(changed: str) -> None:
+    pool: Any = CountingPool()
+    authenticator = Authenticator(pool, Vault(os.urandom(32)))
+    asking = asyncio.create_task(authenticator.authenticate({"api-key": OURS}))
+    await eventually(lambda: pool.statements == 1)
+    authenticator.forget(changed)
+    later = asyncio.create_task(authenticator.authenticate({"api-key": OURS}))
+    for task in (asking, later):
+        with pytest.raises(Unauthorized):
+            await task
+    assert pool.statements == 2
+    with pytest.raises(Unauthorized):
+        await authenticator.authenticate({"api-key": OURS})
+    assert pool.statements == 2, "the second is remembered"
+    await authenticator.close()
 
 
 async def test_ten_thousand_unknown_keys_at_once_are_a_few_statements_and_a_bounded_memory() -> None:

@@ -3,7 +3,9 @@
 import asyncio
 from typing import Any
 
+from domain.errors import Unavailable
 from infra.provider_keys import MAX_AGE_S, Access, ProviderKeys
+from tests.support.waiting import eventually
 
 
 class Database:
@@ -12,10 +14,13 @@ class Database:
     def __init__(self) -> None:
         self.look_ups = 0
         self.answers = asyncio.Event()
+        self.error: Exception | None = None
 
     async def fetch(self, *_: object) -> list[Any]:
         self.look_ups += 1
         await self.answers.wait()
+        if self.error is not None:
+            raise self.error
         return []
 
 
@@ -38,8 +43,7 @@ async def test_look_ups_of_other_projects_do_not_wait() -> None:
     database = Database()
     keys = keys_of(database)
     asking = [asyncio.create_task(keys.accesses(f"prj_{number}", "openai")) for number in range(3)]
-    await asyncio.sleep(0)
-    assert database.look_ups == 3
+    await eventually(lambda: database.look_ups == 3)
     database.answers.set()
     await asyncio.gather(*asking)
 
@@ -53,7 +57,20 @@ async def test_a_request_that_is_cancelled_leaves_the_look_up_to_the_next() -> N
     database.answers.set()
     assert await second == (Access("sk-of-the-installation"),)
     assert first.cancelled()
-    assert database.look_ups == 2
+    assert database.look_ups == 1
+
+
+async def test_requests_share_the_error_of_their_look_up_and_the_next_tries_again() -> None:
+    database = Database()
+    keys = keys_of(database)
+    asking = [asyncio.create_task(keys.accesses("prj", "openai")) for _ in range(8)]
+    await asyncio.sleep(0)
+    database.error = OSError("the database is away")
+    database.answers.set()
+    assert {type(error) for error in await asyncio.gather(*asking, return_exceptions=True)} == {Unavailable}
+    assert database.look_ups == 1
+    database.error = None
+    assert await keys.accesses("prj", "openai")
 
 
 async def test_a_look_up_that_is_slow_is_not_made_again_by_each_that_waited() -> None:
@@ -79,3 +96,15 @@ async def test_a_look_up_is_made_again_when_it_is_too_old_or_forgotten() -> None
     await asyncio.sleep(MAX_AGE_S * 1.1)
     await keys.accesses("prj", "openai")
     assert database.look_ups == 3
+
+
+async def test_a_look_up_that_was_under_way_at_a_change_is_not_kept() -> None:
+    database = Database()
+    keys = keys_of(database)
+    asking = asyncio.create_task(keys.accesses("prj", "openai"))
+    await asyncio.sleep(0)
+    keys.forget("prj")
+    database.answers.set()
+    await asking
+    await keys.accesses("prj", "openai")
+    assert database.look_ups == 2
