@@ -20,8 +20,8 @@ lint: ## format, lint, types, import contracts
 check: lint ## lint and the unit tests: the quick part
 	$(RUN) pytest tests/unit -n 2
 
-test: ## every test, on real servers, two files at a time
-	uv run pytest -n 2 --dist loadfile
+test: ## every test, on real servers, three files at a time
+	uv run pytest -n 3 --dist loadfile --no-loadscope-reorder # the slow folders come first, the quick ones last
 
 agents: ## install every agent and framework, and run them through the gateway
 	uv run pytest tests/conformance/agents -m ""

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -82,6 +83,7 @@ from infra.vault import Vault
 from projections.prices import price_overrides
 
 DRAIN_TIMEOUT_S = 20
+DATE_INTERVAL_S = 1.0
 BACKLOG = 2_048
 MAX_UNSENT_BYTES = 128 * 1024
 """The kernel keeps no more for a client that takes nothing; else it would keep megabytes for each."""
@@ -388,9 +390,24 @@ def _inference(
     )
 
 
+class _Server(uvicorn.Server):
+    """uvicorn's server, which stops when it is told to. Its own loop looks ten times a second if it should."""
+
+    def __init__(self, config: uvicorn.Config, stop: asyncio.Event) -> None:
+        super().__init__(config)
+        self._stop = stop
+
+    async def main_loop(self) -> None:
+        """Renew the `Date` header of responses once a second, until `stop`."""
+        while not self._stop.is_set():
+            await self.on_tick(0)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), DATE_INTERVAL_S)
+
+
 async def _serve(app: object, services: Services, listener: socket.socket, stop: asyncio.Event) -> None:
     protocol = limited_protocol(services.connections, unread_timeout_s=services.settings.unread_timeout_s)
-    server = uvicorn.Server(
+    server = _Server(
         uvicorn.Config(
             app,  # type: ignore[arg-type]  # Litestar's ASGI types and uvicorn's are the same protocol
             interface="asgi3",
@@ -404,15 +421,7 @@ async def _serve(app: object, services: Services, listener: socket.socket, stop:
             proxy_headers=False,
             backlog=BACKLOG,
             timeout_graceful_shutdown=DRAIN_TIMEOUT_S,
-        )
+        ),
+        stop,
     )
-
-    async def stop_server() -> None:
-        await stop.wait()
-        server.should_exit = True
-
-    stopping = asyncio.create_task(stop_server())
-    try:
-        await server._serve(sockets=[listener])  # noqa: SLF001 - `serve` would take the signals from the command
-    finally:
-        stopping.cancel()
+    await server._serve(sockets=[listener])  # noqa: SLF001 - `serve` would take the signals from the command

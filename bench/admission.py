@@ -71,7 +71,7 @@ def make_request(project: str, key: str) -> AdmissionRequest:
 
 
 async def measure(
-    postgres: EmbeddedPostgres, server: psutil.Process, requests: int, open_attempts: Sequence[int]
+    postgres: EmbeddedPostgres, server: psutil.Process, requests: int, open_counts: Sequence[int]
 ) -> None:
     """Measure and print a row for each number of keys, open attempts and connections, as the API processes' role."""
     database_url = postgres.url_as(ROLES["api"])
@@ -84,9 +84,9 @@ async def measure(
     admission = Admission(HeldConnection(database_url, name="bench"), pool)
     print("| keys | open | at a time | asks/s | p50 / p99 ms | CPU µs per ask (api + postgresql) |")
     print("|---|---|---|---|---|---|")
-    for number_of_keys in KEYS if tuple(open_attempts) == (0,) else (1,):
+    for number_of_keys in KEYS if tuple(open_counts) == (0,) else (1,):
         opened = 0
-        for open_now in sorted(open_attempts):
+        for open_now in sorted(open_counts):
             await open_attempts(owner, project, keys[0], open_now - opened)
             opened = open_now
             for connections in CONNECTIONS:

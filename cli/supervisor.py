@@ -178,13 +178,10 @@ class Server:
         """Watch the process and restart it if it ends, until cancelled."""
         backoff_s = FIRST_BACKOFF_S
         while True:
-            await asyncio.sleep(POLL_S)
             process = self._process_of()
-            if process is None or process.poll() is None:
-                continue
-            self._output.say(
-                self._name, f"ended ({_exit_reason(process.returncode)}); starting it again in {backoff_s:g} s"
-            )
+            if process is not None:  # None: it was started again, and did not come up
+                code = await _exit_code(process)
+                self._output.say(self._name, f"ended ({_exit_reason(code)}); starting it again in {backoff_s:g} s")
             await asyncio.sleep(backoff_s)
             try:
                 await asyncio.to_thread(self._launch)
@@ -232,6 +229,27 @@ async def supervise(
         run.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await asyncio.gather(*runs, *watches, started, return_exceptions=True)
+
+
+async def _exit_code(process: "subprocess.Popen[bytes]") -> int:
+    """Wait until a process ends, and return its exit code.
+
+    Linux has a descriptor for a process, which becomes readable when it ends; elsewhere the process is polled.
+    """
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except (AttributeError, OSError):
+        while (code := process.poll()) is None:  # noqa: ASYNC110 - a process sets no event
+            await asyncio.sleep(POLL_S)
+        return code
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(descriptor, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+    return process.wait()
 
 
 def _exit_reason(code: int) -> str:

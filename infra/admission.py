@@ -29,7 +29,7 @@ MAX_CLAIMS_PER_BATCH = 256
 MAX_WITHDRAWN_PER_BATCH = 256
 MAX_WAITING = 20_000
 
-_ADMIT = f"SELECT * FROM admit({', '.join(f'${number}' for number in range(1, 31))})"  # noqa: S608 - placeholders only
+_ADMIT = "SELECT * FROM admit($1, $2::admission_account[], $3::admission_row[])"
 _DROP = "SELECT drop_unclaimed($1)"
 _WITHDRAW = "SELECT dropped, head, digest FROM withdraw($1, $2, $3, $4, $5, $6, $7, $8)"
 _CLAIM = "SELECT * FROM claim($1, $2, $3)"
@@ -406,9 +406,8 @@ class Admission:
             )
         return (
             self._now() if self._now is not None else None,
-            [scope for scope, _ in accounts],
-            [account for _, account in accounts],
-            *map(list, zip(*rows, strict=True)),
+            accounts,
+            rows,
         )
 
 

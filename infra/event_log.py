@@ -1,6 +1,6 @@
 """The event log: appends and reads events.
 
-An append is one call of the SQL function `append_events`. The log's head row serialises appends, so they are fast only
+An append is one call of the SQL function `append_batch`. The log's head row serialises appends, so they are fast only
 in batches: appends that arrive while a batch runs go out together in the next one. There is no timer: a single append
 goes out at once.
 """
@@ -26,9 +26,8 @@ MAX_COMMITS_PER_BATCH = 256
 MAX_WAITING_COMMITS = 20_000
 READ_BATCH_EVENTS = 1_000
 
-_APPEND = "SELECT positions, head, digest FROM append_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+_APPEND = "SELECT positions, head, digest FROM append_batch($1::appended_event[], $2::appended_blob[])"
 _COLUMNS = "position, stream, version, type, project_id, at, data::text AS data"
-_NO_BLOBS: tuple[list[Any], ...] = ([], [], [], [], [])
 
 log = structlog.get_logger(__name__)
 _encoder = msgspec.json.Encoder(decimal_format="string")
@@ -357,7 +356,7 @@ def _batch(rows: Sequence[asyncpg.Record], leave_out: Mapping[str, int], last_po
 
 
 def sealed_events(commit: Commit) -> list[tuple[Any, ...]]:
-    """Return a commit's events as rows for `append_events`: stream, version, type, project, time, JSON data, digest."""
+    """Return a commit's events as rows: stream, version, type, project, time, JSON data, digest."""
     sealed = []
     for version, event in enumerate(commit.events, start=commit.expected_version + 1):
         data = _encoder.encode(event)
@@ -366,11 +365,11 @@ def sealed_events(commit: Commit) -> list[tuple[Any, ...]]:
     return sealed
 
 
-def _arguments(commits: Sequence[Commit]) -> tuple[list[Any], ...]:
-    """Return the arrays for `append_events`: columns with an element for each event, then for each blob."""
+def _arguments(commits: Sequence[Commit]) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+    """Return the rows for `append_batch`: of the events, and of the blobs."""
     events: list[tuple[Any, ...]] = []
     blobs: list[tuple[Any, ...]] = []
     for number, commit in enumerate(commits, start=1):
         events += [(number, *event) for event in sealed_events(commit)]
         blobs += [(number, blob.blob_id, blob.project_id, blob.body, blob.expires_at) for blob in commit.blobs]
-    return (*map(list, zip(*events, strict=True)), *(map(list, zip(*blobs, strict=True)) if blobs else _NO_BLOBS))
+    return events, blobs

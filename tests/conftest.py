@@ -1,6 +1,9 @@
 """The servers and the gateway of the test run, and the fixtures that give tests access to them."""
 
 import asyncio
+import gc
+import os
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -12,9 +15,19 @@ from tests.provider.running import RunningProvider
 from tests.support import services
 from tests.support.gateway import Client, Gateway, environment_for, new_project
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+"""Containers often set it. Every process that a test starts would compile all modules anew, at three times the CPU."""
+
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 """How long an example takes depends on what else the machine does, and says nothing of the code."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Exempt what was collected from garbage collections: each would visit millions of objects that stay anyway."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

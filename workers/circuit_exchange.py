@@ -16,6 +16,7 @@ from domain.events import INSTALLATION, CircuitClosed, CircuitOpened, circuit_st
 from infra.circuit_news import CircuitNews
 from infra.event_log import Commit, Conflict, EventLog
 from workers.circuits import Circuits, Transition
+from workers.stopping import set_at_stop
 
 TELL_INTERVAL_S = 1.0
 LEAST_INTERVAL_S = 0.05
@@ -52,21 +53,22 @@ class CircuitExchange:
         """Tell, hear and write until `stop`."""
         await self._news.hear(self._circuits.take)
         await self._news.serve_reports(self._circuits.report)
-        while not stop.is_set():
-            if (news := self._circuits.news()) is not None:
-                await self._news.tell(news)
+        with set_at_stop(self._changed, stop):
+            while not stop.is_set():
+                if (news := self._circuits.news()) is not None:
+                    await self._news.tell(news)
+                await self._write()
+                await asyncio.sleep(LEAST_INTERVAL_S)
+                await self._pause(stop)
             await self._write()
-            await asyncio.sleep(LEAST_INTERVAL_S)
-            await self._pause(stop)
-        await self._write()
 
     async def _pause(self, stop: asyncio.Event) -> None:
         """Wait for the next change, or for the next second."""
-        deadline_s = time.monotonic() + TELL_INTERVAL_S
-        while not (stop.is_set() or self._circuits.has_news) and time.monotonic() < deadline_s:
-            self._changed.clear()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), TELL_INTERVAL_S / 4)
+        if stop.is_set() or self._circuits.has_news:
+            return
+        self._changed.clear()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), TELL_INTERVAL_S)
 
     def _may_write(self, owner: str) -> bool:
         now_s = time.monotonic()

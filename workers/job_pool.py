@@ -65,6 +65,8 @@ class JobPool:
         self._in_flight: dict[str, _PooledJob] = {}
         """By message id."""
         self._stopping = False
+        self._awaiting_job: asyncio.Future[None] | None = None
+        """Done by the next job: nothing is in hand, so nothing has to be kept alive."""
 
     @property
     def running(self) -> int:
@@ -96,6 +98,8 @@ class JobPool:
         job = _PooledJob(delivery, handle, left_queue)
         self._in_flight[delivery.message_id] = job
         self._unacked.add(delivery.ack_subject)
+        if self._awaiting_job is not None:
+            self._begin_to_keep_alive()
         self._queue.add(delivery.project_id, delivery.key_id, job, delivery.provider)
         self._start_next()
         return True
@@ -156,9 +160,19 @@ class JobPool:
         self._queue.finish(delivery.project_id, delivery.key_id, delivery.provider)
         self._start_next()
 
+    def _begin_to_keep_alive(self) -> None:
+        """Note that the event loop is alive, which it need not show while there are no jobs, and wake the task."""
+        self._unacked.loop_turned()
+        awaiting, self._awaiting_job = self._awaiting_job, None
+        if awaiting is not None and not awaiting.done():  # else the pool has ended
+            awaiting.set_result(None)
+
     async def _keep_alive(self) -> None:
         """Tell the broker that every job in hand is in progress, for as long as the heartbeat thread cannot."""
         while True:
+            if not self._in_flight:
+                self._awaiting_job = asyncio.get_running_loop().create_future()
+                await self._awaiting_job
             await asyncio.sleep(TICK_S)
             self._unacked.loop_turned()
             if self._unacked.are_beaten_since(2 * TICK_S):

@@ -21,6 +21,7 @@ from infra.admission import Claim, Claims, Progress, SeenStream
 from infra.jobs import Job
 from workers.estimated_usage import assumed_cost, assumed_so_far
 from workers.kept_responses import with_id
+from workers.stopping import set_at_stop
 
 LOOK_INTERVAL_S = 0.1
 MAX_REPORTS = 512
@@ -110,6 +111,8 @@ class ProgressReports:
     def __init__(self, claims: Claims) -> None:
         self._claims = claims
         self._attempts: set[StreamedAttempt] = set()
+        self._begun = asyncio.Event()
+        """An attempt has begun since there were none, or the worker stops."""
         self._not_before_s = 0.0
 
     @contextmanager
@@ -130,6 +133,7 @@ class ProgressReports:
             return
         attempt = StreamedAttempt(job, claim, reader, time.monotonic(), kept=kept, credential=credential)
         self._attempts.add(attempt)
+        self._begun.set()
         try:
             yield
         finally:
@@ -137,9 +141,13 @@ class ProgressReports:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Report what is due until `stop` is set and no attempt is left; the pool ends what drains too long."""
-        while not (stop.is_set() and not self._attempts):
-            await asyncio.sleep(LOOK_INTERVAL_S)
-            await self.report(time.monotonic())
+        with set_at_stop(self._begun, stop):
+            while not (stop.is_set() and not self._attempts):
+                if not self._attempts:
+                    self._begun.clear()
+                    await self._begun.wait()
+                await asyncio.sleep(LOOK_INTERVAL_S)
+                await self.report(time.monotonic())
 
     async def report(self, now_s: float) -> int:
         """Write the reports that are due. Return their number. What cannot be written is due again after a pause."""

@@ -27,10 +27,11 @@ PULL_EXPIRES_S = ACK_WAIT_S
 """No longer: a job that came to a worker which has stopped must not come to it again."""
 IDLE_HEARTBEAT_S = PULL_EXPIRES_S / 2
 """The most that the server takes."""
-MISSED_HEARTBEATS = 2.5
+MISSED_HEARTBEATS_S = 2.5 * IDLE_HEARTBEAT_S
 SILENT_S = 3 * PULL_EXPIRES_S
 """A lane of which nothing was heard for so long gets no jobs."""
-TICK_S = IDLE_HEARTBEAT_S / 2
+LEAST_WATCH_S = IDLE_HEARTBEAT_S / 2
+"""Between two looks if heartbeats have stayed away."""
 VOID_WAIT_S = 0.25
 """Before the next pull after a refusal, so that a refusal that lasts causes no storm of requests."""
 RELEASE_TIMEOUT_S = 5.0
@@ -211,14 +212,15 @@ class PullLoop:
         self._pull_wanted.set()
 
     async def _watch(self) -> None:
-        """Pull again if idle heartbeats stay away."""
+        """Pull again if idle heartbeats stay away. Looks when they would have, and not before."""
         while True:
-            await asyncio.sleep(TICK_S)
+            due_s = self._last_message_at + MISSED_HEARTBEATS_S
+            await asyncio.sleep(max(LEAST_WATCH_S, due_s - time.monotonic()))
             if self._broker.is_closed:
                 raise BrokerClosed
             if not self._broker.is_connected:
                 continue
-            if self._outstanding and time.monotonic() - self._last_message_at > IDLE_HEARTBEAT_S * MISSED_HEARTBEATS:
+            if self._outstanding and time.monotonic() - self._last_message_at >= MISSED_HEARTBEATS_S:
                 log.warning("pull_silent", consumer=self._consumer, asked=self._outstanding)
                 self._pull_again()
 

@@ -7,6 +7,7 @@ process has left: each time its event loop turns late, half as many of them are 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import structlog
 
@@ -18,7 +19,9 @@ from infra.job_leases import RENEW_S, JobLeases, TakenJob
 
 POLL_S = 0.5
 TICK_S = 0.05
-"""Between two turns of the event loop that are measured, and between two looks while there are more jobs."""
+"""Between two turns of the event loop that are measured, and between two looks, while there are more jobs. Without any,
+`POLL_S` is between them.
+"""
 LATE_S = 0.01
 """A turn of the event loop that comes so late says that the process, or the machine, has no time left."""
 LATE_BESIDE_CALLERS_S = 0.005
@@ -30,7 +33,7 @@ LEAST_PER_S = 4.0
 """The least, on a busy machine too, so that jobs do not wait for ever: about 2 % of a processor."""
 MOST_PER_S = 500.0
 GROWTH_PER_S = 1.0
-"""After each tick in time: the rate is won slowly, and lost at once."""
+"""For each tick in time: the rate is won slowly, and lost at once."""
 GROWTH_BESIDE_CALLERS_PER_S = 0.2
 """The same while callers wait: they meet each time that it has grown too high."""
 BURST_S = 0.2
@@ -67,7 +70,7 @@ class StartRate:
             self._per_s = max(LEAST_PER_S, self._per_s / 2)
         else:
             growth = GROWTH_BESIDE_CALLERS_PER_S if beside_callers else GROWTH_PER_S
-            self._per_s = min(MOST_PER_S, self._per_s + growth)
+            self._per_s = min(MOST_PER_S, self._per_s + growth * (passed_s - late_s) / TICK_S)
         at_once = max(1.0, self._per_s * TICK_S) if beside_callers else max(2.0, self._per_s * BURST_S)
         self._due = min(at_once, self._due + self._per_s * passed_s)
 
@@ -92,6 +95,10 @@ class JobRunner:
         self._paused: dict[str, float] = {}
         """By API key: until when, on the monotonic clock, its jobs wait."""
         self._wanted = asyncio.Event()
+        self._are_more = asyncio.Event()
+        """The last look found as many jobs as it asked for. If it did not, the next one asks for a single job, unless
+        some were accepted, and the event loop is measured less often.
+        """
 
     @property
     def running(self) -> int:
@@ -126,6 +133,10 @@ class JobRunner:
             taken = 0
             free = self._slots - len(self._running)
             wanted = min(free, self._rate.due)
+            is_probe = not (self._are_more.is_set() or self._wanted.is_set())
+            self._wanted.clear()
+            if is_probe:
+                wanted = min(wanted, 1)
             if wanted > 0:
                 try:
                     taken = await self._take_some(wanted, free)
@@ -133,11 +144,13 @@ class JobRunner:
                     log.warning("jobs_not_taken", message=error.message)
                 except Exception:
                     log.exception("jobs_not_taken")  # without this loop no job of this process would run
-            try:
-                await asyncio.wait_for(self._wanted.wait(), TICK_S if taken == wanted else POLL_S)
-            except TimeoutError:
-                continue
-            self._wanted.clear()
+            if taken < wanted:
+                self._are_more.clear()
+            elif taken:
+                self._are_more.set()
+            if not (is_probe and taken):
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._wanted.wait(), TICK_S if taken == wanted else POLL_S)
 
     async def _take_some(self, wanted: int, free: int) -> int:
         now_s = time.monotonic()
@@ -182,13 +195,19 @@ class JobRunner:
     async def _measure(self) -> None:
         while True:
             began_s = time.monotonic()
-            await asyncio.sleep(TICK_S)
+            if self._are_more.is_set():
+                turn_s = TICK_S
+                await asyncio.sleep(turn_s)
+            else:
+                turn_s = POLL_S
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._are_more.wait(), turn_s)
             now_s = time.monotonic()
             passed_s = now_s - began_s
             if self._callers():
                 self._callers_seen_s = now_s
             beside_callers = now_s - self._callers_seen_s < CALLERS_SEEN_S
-            self._rate.turned(passed_s, passed_s - TICK_S, beside_callers=beside_callers)
+            self._rate.turned(passed_s, max(0.0, passed_s - turn_s), beside_callers=beside_callers)
 
     async def _renew(self) -> None:
         while True:

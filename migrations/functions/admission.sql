@@ -154,10 +154,9 @@ END $$;
 -- Insert the admitted attempts. Returns the decisions as they are then: another process may have inserted an identical
 -- request first (retry), or the response may be in the cache by now (hit).
 CREATE OR REPLACE FUNCTION insert_admitted(
-    p_decisions record, p_accounts record, p_ids text[], p_project_ids text[], p_keys integer[], p_projects integer[],
-    p_requests text[], p_operations text[], p_models text[], p_providers text[], p_upstream_models text[],
-    p_metadata text[], p_min_created_at timestamptz[], p_token_bounds bigint[], p_reply_to text[],
-    p_admitted_at timestamptz[], p_deadlines timestamptz[], p_idempotency_keys bytea[], p_idempotency text[], p_said text[]
+    p_decisions record, p_accounts record, p_ids text[], p_rows admission_row[], p_project_ids text[], p_keys integer[],
+    p_projects integer[], p_requests text[], p_min_created_at timestamptz[], p_token_bounds bigint[],
+    p_admitted_at timestamptz[], p_idempotency_keys bytea[], p_idempotency text[]
 ) RETURNS record LANGUAGE plpgsql AS $$
 DECLARE
     v_inserted text[];
@@ -168,17 +167,15 @@ BEGIN
         INSERT INTO inflight (request_id, attempt, project_id, key_id, operation, model, provider, upstream_model, metadata,
                               cache_key, hold_nano_usd, token_bound, budget_day, reply_to, admitted_at, deadline,
                               idempotency_key, idempotency, said)
-            SELECT r.request_id, 1, r.project_id, p_ids[r.k], r.operation, r.model, r.provider, r.upstream_model,
-                   r.metadata::json, r.cache_key, r.hold, r.token_bound, p_accounts.today, r.reply_to, r.admitted_at,
-                   r.deadline, r.idempotency_key, r.idempotency::json, r.said::json
-            FROM unnest(p_requests, p_project_ids, p_keys, p_operations, p_models, p_providers, p_upstream_models,
-                        p_metadata, p_decisions.cache_keys, p_decisions.holds, p_token_bounds, p_reply_to, p_admitted_at,
-                        p_deadlines, p_idempotency_keys, p_idempotency, p_said, p_decisions.outcomes)
-                WITH ORDINALITY AS r (request_id, project_id, k, operation, model, provider, upstream_model,
-                                      metadata, cache_key, hold, token_bound, reply_to, admitted_at,
-                                      deadline, idempotency_key, idempotency, said, outcome, i)
-            WHERE r.outcome = 'admitted'
-            ORDER BY r.project_id, r.cache_key, r.i         -- one order for all, or two batches could deadlock
+            SELECT r.request_id, 1, d.project_id, p_ids[r.key_place], r.operation, r.model, r.provider, r.upstream_model,
+                   r.metadata::json, d.cache_key, d.hold, d.token_bound, p_accounts.today, r.reply_to, r.admitted_at,
+                   r.deadline, d.idempotency_key, r.idempotency::json, r.said::json
+            FROM unnest(p_project_ids, p_decisions.cache_keys, p_decisions.holds, p_token_bounds, p_idempotency_keys,
+                        p_decisions.outcomes)
+                WITH ORDINALITY AS d (project_id, cache_key, hold, token_bound, idempotency_key, outcome, i)
+            CROSS JOIN LATERAL (SELECT (p_rows[d.i]).*) AS r
+            WHERE d.outcome = 'admitted'
+            ORDER BY d.project_id, d.cache_key, d.i         -- one order for all, or two batches could deadlock
             ON CONFLICT DO NOTHING                          -- of two keys: a deadlock by these is decided one by one
             RETURNING request_id
     ) SELECT coalesce(array_agg(request_id), '{}') INTO v_inserted FROM inserted;
@@ -325,24 +322,95 @@ END $$;
 --   budget_spent   what is spent and assumed leaves too little
 --   queued     there is room, but other requests have waited longer for it
 --   unpriced   its price is unknown, and there is a budget
--- p_scopes, p_ids: the accounts, keys and projects, each once, in their order.
--- p_keys, p_projects: where each request's own are among them.
--- p_key_versions: the version of the key's stream that the request was planned with; NULL: not compared.
--- p_cache_keys: NULL for a request that neither reads the cache nor shares its response.
--- p_min_created_at: how old a cached response may be; NULL: a fresh one is wanted.
--- p_first_identical: the number of the first request in the batch with the same project and cache key; else its own.
--- p_holds: the most that it can cost; NULL: there is no price.
--- p_min_holds: the least hold that is of use; less than the hold if the response may be capped lower.
--- p_accepts_lower_hold: takes a lower hold now, instead of waiting.
--- p_is_counted: the request was counted toward the rate limit when it asked before.
--- p_served_data, p_served_digests: the event RequestServedFromCache of a request whose process has the response; it is
---   appended unless the rate limit refuses.
--- p_uses_installation: the provider is called under the installation's credential. The window for that is the project's
---   day: what the project has spent under its own credentials counts in it too.
--- p_is_last_in_line: others wait in its process for what this account holds.
--- p_idempotency_keys, p_idempotency: the keys, and the JSON of domain/idempotency.py; NULL for a request without one.
--- p_said: JSON, as `Said` in domain/request_identity.py; NULL for a request that says nothing. API processes of the release
---   before name none.
+-- p_accounts: the accounts, keys and projects, each once, in their order. p_rows: the requests. Of their columns:
+--   key_place, project_place   where the request's own are among the accounts
+--   key_version    the version of the key's stream that the request was planned with; NULL: not compared
+--   cache_key      NULL for a request that neither reads the cache nor shares its response
+--   min_created_at how old a cached response may be; NULL: a fresh one is wanted
+--   first_identical  the number of the first request in the batch with the same project and cache key; else its own
+--   hold           the most that it can cost; NULL: there is no price
+--   min_hold       the least hold that is of use; less than the hold if the response may be capped lower
+--   accepts_lower_hold   it takes a lower hold now, instead of waiting
+--   is_counted     the request was counted toward the rate limit when it asked before
+--   served_data, served_digest   the event RequestServedFromCache of a request whose process has the response; it is
+--                  appended unless the rate limit refuses
+--   uses_installation  the provider is called under the installation's credential. The window for that is the project's
+--                  day: what the project has spent under its own credentials counts in it too
+--   is_last_in_line  others wait in its process for what this account holds
+--   idempotency_key, idempotency   the key, and the JSON of domain/idempotency.py; NULL for a request without one
+--   said           JSON, as `Said` in domain/request_identity.py; NULL for a request that says nothing
+CREATE OR REPLACE FUNCTION admit(p_now timestamptz, p_accounts admission_account[], p_rows admission_row[])
+RETURNS TABLE (
+    outcome text, origin text, hold bigint, budget_day date,
+    requests_limit bigint, requests_remaining bigint, requests_reset_ns bigint,
+    tokens_limit bigint, tokens_remaining bigint, tokens_reset_ns bigint,
+    budget_remaining bigint, budget_window text, window_limit bigint, window_taken bigint, window_held bigint, retry_ns bigint,
+    appended bigint
+) LANGUAGE plpgsql AS $$
+DECLARE
+    v_scopes      text[];
+    v_ids         text[];
+    v_asked       record;                                   -- a column of p_rows in each array
+    v_accounts    record;
+    v_checked     record;
+    v_found       record;
+    v_replays     record;
+    v_decisions   record;
+    v_appended    bigint;
+BEGIN
+    SELECT array_agg(a.scope), array_agg(a.id) INTO v_scopes, v_ids FROM unnest(p_accounts) AS a;
+    SELECT array_agg(r.key_place) AS keys, array_agg(r.project_place) AS projects, array_agg(r.request_id) AS requests,
+           array_agg(v_ids[r.project_place]) AS project_ids, array_agg(r.cache_key) AS cache_keys,
+           array_agg(r.min_created_at) AS min_created_at, array_agg(r.first_identical) AS first_identical,
+           array_agg(r.hold) AS holds, array_agg(r.min_hold) AS min_holds, array_agg(r.token_bound) AS token_bounds,
+           array_agg(r.accepts_lower_hold) AS accepts_lower_hold, array_agg(r.is_counted) AS is_counted,
+           array_agg(r.admitted_at) AS admitted_at, array_agg(r.served_data) AS served_data,
+           array_agg(r.served_digest) AS served_digests, array_agg(r.key_version) AS key_versions,
+           array_agg(r.uses_installation) AS uses_installation, array_agg(r.is_last_in_line) AS is_last_in_line,
+           array_agg(r.idempotency_key) AS idempotency_keys, array_agg(r.idempotency) AS idempotency
+        INTO v_asked FROM unnest(p_rows) AS r;
+    v_accounts := load_accounts(p_now, v_scopes, v_ids);
+    v_checked := check_keys(v_accounts, v_asked.keys, v_asked.key_versions, v_asked.is_counted);
+    v_found := find_responses(v_asked.project_ids, v_asked.cache_keys, v_asked.min_created_at, v_asked.admitted_at,
+                              v_asked.served_data, v_checked.outcomes);
+    IF array_remove(v_asked.idempotency_keys, NULL) <> '{}' THEN
+        SELECT f.keys, f.outcomes, f.origins INTO v_replays
+            FROM find_replays(v_asked.project_ids, v_asked.idempotency, v_asked.admitted_at, v_checked.outcomes,
+                              v_asked.idempotency_keys, v_found.outcomes, v_found.origins) AS f;
+        v_asked.idempotency_keys := v_replays.keys;
+        v_found.outcomes := v_replays.outcomes;
+        v_found.origins := v_replays.origins;
+    END IF;
+    v_decisions := decide(
+        v_accounts, v_asked.requests, v_asked.keys, v_asked.projects, v_asked.first_identical, v_asked.holds,
+        v_asked.min_holds, v_asked.accepts_lower_hold, v_asked.token_bounds, v_asked.uses_installation,
+        v_asked.is_last_in_line, v_found.outcomes, v_found.origins, v_checked.retries_ns, v_checked.request_tats,
+        v_asked.cache_keys);
+    IF 'admitted' = ANY (v_decisions.outcomes) THEN
+        v_decisions := insert_admitted(
+            v_decisions, v_accounts, v_ids, p_rows, v_asked.project_ids, v_asked.keys, v_asked.projects, v_asked.requests,
+            v_asked.min_created_at, v_asked.token_bounds, v_asked.admitted_at, v_asked.idempotency_keys,
+            v_asked.idempotency);
+    ELSE
+        PERFORM set_config('synchronous_commit', 'off', true);  -- nothing is held: a lost meter reading is no money
+    END IF;
+    INSERT INTO meters AS m (scope, scope_id, requests_tat, tokens_tat)
+        SELECT a.scope, a.id, a.request_tat, a.token_tat
+        FROM unnest(v_scopes, v_ids, v_decisions.request_tats, v_decisions.token_tats, v_accounts.has_limits)
+            AS a (scope, id, request_tat, token_tat, has_limits)
+        WHERE a.has_limits
+        ON CONFLICT (scope, scope_id) DO UPDATE SET requests_tat = excluded.requests_tat, tokens_tat = excluded.tokens_tat
+            WHERE (m.requests_tat, m.tokens_tat) <> (excluded.requests_tat, excluded.tokens_tat);
+    IF array_remove(v_asked.served_data, NULL) <> '{}' THEN
+        v_appended := append_cache_hits(v_asked.requests, v_asked.project_ids, v_asked.admitted_at, v_asked.served_data,
+                                        v_asked.served_digests, v_decisions.outcomes);
+    END IF;
+    RETURN QUERY SELECT * FROM report(
+        v_decisions, v_accounts, v_asked.keys, v_asked.projects, v_asked.uses_installation, v_appended);
+END $$;
+
+-- The same for API processes of the release before, which hand over an array for each column. Those before that name no
+-- p_said.
 CREATE OR REPLACE FUNCTION admit(
     p_now timestamptz, p_scopes text[], p_ids text[],
     p_keys integer[], p_projects integer[], p_requests text[], p_operations text[], p_models text[],
@@ -358,54 +426,14 @@ CREATE OR REPLACE FUNCTION admit(
     tokens_limit bigint, tokens_remaining bigint, tokens_reset_ns bigint,
     budget_remaining bigint, budget_window text, window_limit bigint, window_taken bigint, window_held bigint, retry_ns bigint,
     appended bigint
-) LANGUAGE plpgsql AS $$
-DECLARE
-    v_project_ids text[] := array_fill(NULL::text, ARRAY[cardinality(p_requests)]);
-    v_accounts    record;
-    v_checked     record;
-    v_found       record;
-    v_replays     record;
-    v_decisions   record;
-    v_appended    bigint;
-BEGIN
-    FOR i IN 1 .. cardinality(p_requests) LOOP
-        v_project_ids[i] := p_ids[p_projects[i]];
-    END LOOP;
-    v_accounts := load_accounts(p_now, p_scopes, p_ids);
-    v_checked := check_keys(v_accounts, p_keys, p_key_versions, p_is_counted);
-    v_found := find_responses(
-        v_project_ids, p_cache_keys, p_min_created_at, p_admitted_at, p_served_data, v_checked.outcomes);
-    IF array_remove(p_idempotency_keys, NULL) <> '{}' THEN
-        SELECT f.keys, f.outcomes, f.origins INTO v_replays
-            FROM find_replays(v_project_ids, p_idempotency, p_admitted_at, v_checked.outcomes, p_idempotency_keys,
-                              v_found.outcomes, v_found.origins) AS f;
-        p_idempotency_keys := v_replays.keys;
-        v_found.outcomes := v_replays.outcomes;
-        v_found.origins := v_replays.origins;
-    END IF;
-    v_decisions := decide(
-        v_accounts, p_requests, p_keys, p_projects, p_first_identical, p_holds, p_min_holds, p_accepts_lower_hold,
-        p_token_bounds, p_uses_installation, p_is_last_in_line, v_found.outcomes, v_found.origins, v_checked.retries_ns,
-        v_checked.request_tats, p_cache_keys);
-    IF 'admitted' = ANY (v_decisions.outcomes) THEN
-        v_decisions := insert_admitted(
-            v_decisions, v_accounts, p_ids, v_project_ids, p_keys, p_projects, p_requests, p_operations, p_models,
-            p_providers, p_upstream_models, p_metadata, p_min_created_at, p_token_bounds, p_reply_to, p_admitted_at,
-            p_deadlines, p_idempotency_keys, p_idempotency, p_said);
-    ELSE
-        PERFORM set_config('synchronous_commit', 'off', true);  -- nothing is held: a lost meter reading is no money
-    END IF;
-    INSERT INTO meters AS m (scope, scope_id, requests_tat, tokens_tat)
-        SELECT a.scope, a.id, a.request_tat, a.token_tat
-        FROM unnest(p_scopes, p_ids, v_decisions.request_tats, v_decisions.token_tats, v_accounts.has_limits)
-            AS a (scope, id, request_tat, token_tat, has_limits)
-        WHERE a.has_limits
-        ON CONFLICT (scope, scope_id) DO UPDATE SET requests_tat = excluded.requests_tat, tokens_tat = excluded.tokens_tat
-            WHERE (m.requests_tat, m.tokens_tat) <> (excluded.requests_tat, excluded.tokens_tat);
-    IF array_remove(p_served_data, NULL) <> '{}' THEN
-        v_appended := append_cache_hits(
-            p_requests, v_project_ids, p_admitted_at, p_served_data, p_served_digests, v_decisions.outcomes);
-    END IF;
-    RETURN QUERY SELECT * FROM report(
-        v_decisions, v_accounts, p_keys, p_projects, p_uses_installation, v_appended);
-END $$;
+) LANGUAGE sql AS $$
+    SELECT * FROM admit(
+        p_now,
+        ARRAY(SELECT ROW (a.*)::admission_account FROM unnest(p_scopes, p_ids) AS a),
+        ARRAY(SELECT ROW (r.*)::admission_row
+              FROM unnest(p_keys, p_projects, p_requests, p_operations, p_models, p_providers, p_upstream_models,
+                          p_metadata, p_cache_keys, p_min_created_at, p_first_identical, p_holds, p_min_holds,
+                          p_token_bounds, p_accepts_lower_hold, p_is_counted, p_reply_to, p_admitted_at, p_deadlines,
+                          p_served_data, p_served_digests, p_key_versions, p_uses_installation, p_is_last_in_line,
+                          p_idempotency_keys, p_idempotency, p_said) AS r))
+$$;

@@ -151,15 +151,11 @@ BEGIN
         RETURN;
     END IF;
     SELECT b.head, b.digest INTO head, digest
-        FROM (
-            SELECT array_agg(k::integer ORDER BY k) AS commits, array_agg(p_streams[i] ORDER BY k) AS streams,
-                   array_agg(p_versions[i] ORDER BY k) AS versions, array_agg(p_types[i] ORDER BY k) AS types,
-                   array_agg(p_projects[i] ORDER BY k) AS projects, array_agg(p_at[i] ORDER BY k) AS at,
-                   array_agg(p_data[i] ORDER BY k) AS data, array_agg(p_digests[i] ORDER BY k) AS digests
-            FROM unnest(v_places) WITH ORDINALITY AS p (i, k)
-        ) AS e
-        CROSS JOIN LATERAL append_batch(e.commits, e.streams, e.versions, e.types, e.projects, e.at, e.data, e.digests,
-                                        '{}', '{}', '{}', '{}', '{}') AS b;
+        FROM append_batch(
+            ARRAY(SELECT ROW (k, p_streams[i], p_versions[i], p_types[i], p_projects[i], p_at[i], p_data[i],
+                              p_digests[i])::appended_event
+                  FROM unnest(v_places) WITH ORDINALITY AS p (i, k) ORDER BY k),
+            '{}') AS b;
 END $$;
 
 -- Stops these requests from leading identical ones.

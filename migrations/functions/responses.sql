@@ -138,9 +138,8 @@ DECLARE
     v_positions bigint[];
 BEGIN
     SELECT append_events(
-            array_agg(s.n::integer), array_agg('request-' || s.request_id), array_agg(1),
-            array_agg('RequestServedFromCache'::text), array_agg(s.project_id), array_agg(s.at), array_agg(s.data),
-            array_agg(s.digest), '{}', '{}', '{}', '{}', '{}')
+            array_agg(ROW (s.n, 'request-' || s.request_id, 1, 'RequestServedFromCache', s.project_id, s.at, s.data,
+                           s.digest)::appended_event), '{}')
         INTO v_positions
         FROM (
             SELECT row_number() OVER (ORDER BY e.i) AS n, e.*

@@ -116,7 +116,7 @@ async def test_a_receiver_that_hangs_delays_no_other_projects_alerts(
     hanging = HangingReceiver()
     app = web.Application()
     app.router.add_post("/hook", hanging.take)
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)  # its cleanup waits for what hangs
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()

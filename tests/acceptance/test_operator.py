@@ -35,11 +35,11 @@ WAITING_BOUND_S = 30.0
 """Far above the time of a response, and far below the wait for a gateway that has stopped."""
 
 
-@pytest.fixture
-def chosen(upstream: RunningProvider, tmp_path: Path) -> Iterator[Gateway]:
+@pytest.fixture(scope="module")
+def chosen(upstream: RunningProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """Run a gateway whose operator has set the master key and a metrics token."""
     env = environment_for(upstream) | {"GATEWAY_MASTER_KEY": CHOSEN_KEY, "GATEWAY_METRICS_TOKEN": METRICS_TOKEN}
-    running = Gateway.start(tmp_path / "data", env=env)
+    running = Gateway.start(tmp_path_factory.mktemp("chosen") / "data", env=env)
     yield running
     running.stop()
 

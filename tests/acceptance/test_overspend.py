@@ -5,7 +5,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -24,11 +23,18 @@ NANO = 10**9
 QUIET_WITHIN_S = 90
 
 
-@pytest.fixture
-def crowded(tmp_path: Path, provider: RunningProvider) -> Iterator[Gateway]:
+@pytest.fixture(scope="module")
+def provider() -> Iterator[RunningProvider]:
+    running = RunningProvider.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory: pytest.TempPathFactory, provider: RunningProvider) -> Iterator[Gateway]:
     """Run a gateway with four API processes, four workers, and a short request deadline."""
     gateway = Gateway.start(
-        tmp_path / "data",
+        tmp_path_factory.mktemp("crowded") / "data",
         "--api-processes",
         "4",
         "--workers",

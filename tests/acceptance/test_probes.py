@@ -84,10 +84,10 @@ async def test_each_process_serves_its_own_figures(
         gateway.stop()
 
 
-@pytest.fixture
-def quiet(tmp_path: Path) -> Iterator[Gateway]:
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """Run a gateway that nobody calls."""
-    running = Gateway.start(tmp_path / "data")
+    running = Gateway.start(tmp_path_factory.mktemp("quiet") / "data")
     yield running
     running.stop()
 

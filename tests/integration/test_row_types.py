@@ -1,7 +1,8 @@
-"""The types of the rows that the projector writes."""
+"""The types of the rows that processes hand over, and the arrays that they handed over before."""
 
 import importlib
 import pkgutil
+from datetime import UTC, datetime
 
 import projections
 from projections.rows import RowType
@@ -31,3 +32,19 @@ async def test_the_database_has_the_row_types_as_the_projections_write_them(ledg
         rows = await ledger.pool.fetch(_COLUMNS, name)
         expected = [(column, _LONG_NAMES.get(kind, kind)) for column, kind in row_type.columns.items()]
         assert [(row["name"], row["kind"]) for row in rows] == expected, name
+
+
+async def test_an_api_process_of_the_release_before_is_admitted_by_arrays(ledger: RealLedger) -> None:
+    project_id = await ledger.new_project()
+    key_id = await ledger.new_key(project_id, daily_budget_nano_usd=100)
+    decided = await ledger.pool.fetch(
+        "SELECT outcome, hold FROM admit(NULL, '{key, project}', $1, '{1, 1}', '{2, 2}', '{req_first, req_second}', "
+        "'{chat, chat}', '{m, m}', '{openai, openai}', '{u, u}', '{NULL, NULL}', '{NULL, NULL}', '{NULL, NULL}', "
+        "'{1, 2}', '{60, 60}', '{60, 60}', '{0, 0}', '{false, false}', '{false, false}', '{reply.a.1, reply.a.2}', "
+        "$2, $2, '{NULL, NULL}', '{NULL, NULL}', '{NULL, NULL}', '{false, false}', '{false, false}', '{NULL, NULL}', "
+        "'{NULL, NULL}')",
+        [key_id, project_id],
+        [datetime.now(UTC)] * 2,
+    )
+    assert [tuple(row) for row in decided] == [("admitted", 60), ("budget_held", 0)]
+    assert await ledger.held(key_id) == 60

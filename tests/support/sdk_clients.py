@@ -11,10 +11,13 @@ from typing import Any
 
 import httpx2
 from anthropic import Anthropic, AsyncAnthropic
+from anthropic import DefaultAsyncHttpxClient as AnthropicHttpClient
 from openai import AsyncOpenAI, OpenAI
+from openai import DefaultAsyncHttpxClient as OpenAiHttpClient
 
 from domain.api_key import SECRET_BYTES, format_api_key
 from tests.support.gateway import Gateway
+from tests.support.tls_context import TLS
 
 GPT = "gpt-4o-mini"
 CLAUDE = "claude-3.5-sonnet"
@@ -34,7 +37,7 @@ class Project:
     """A new project, with calls as its admin."""
 
     def __init__(self, gateway: Gateway, **fields: str) -> None:
-        self._client = httpx2.Client(base_url=f"{gateway.address}/api/v1", timeout=TIMEOUT_S)
+        self._client = httpx2.Client(base_url=f"{gateway.address}/api/v1", timeout=TIMEOUT_S, verify=TLS)
         self._client.headers["authorization"] = f"Bearer {gateway.master_key}"
         created = self._call("POST", "/projects", {"name": "conformance"} | fields)
         self.key: str = created["apiKey"]
@@ -92,24 +95,26 @@ class SdkClients:
     @cached_property
     def openai(self) -> OpenAI:
         """OpenAI's SDK."""
-        client = httpx2.Client(event_hooks={"response": [self._note]})
+        client = httpx2.Client(event_hooks={"response": [self._note]}, verify=TLS)
         return OpenAI(base_url=f"{self._address}/v1", http_client=client, **self._options)
 
     @cached_property
     def anthropic(self) -> Anthropic:
         """Anthropic's SDK."""
-        client = httpx2.Client(event_hooks={"response": [self._note]})
+        client = httpx2.Client(event_hooks={"response": [self._note]}, verify=TLS)
         return Anthropic(base_url=self._address, http_client=client, **self._options)
 
     @cached_property
     def async_openai(self) -> AsyncOpenAI:
         """OpenAI's asynchronous SDK."""
-        return AsyncOpenAI(base_url=f"{self._address}/v1", **self._options)
+        client = OpenAiHttpClient(verify=TLS)
+        return AsyncOpenAI(base_url=f"{self._address}/v1", http_client=client, **self._options)
 
     @cached_property
     def async_anthropic(self) -> AsyncAnthropic:
         """Anthropic's asynchronous SDK."""
-        return AsyncAnthropic(base_url=self._address, **self._options)
+        client = AnthropicHttpClient(verify=TLS)
+        return AsyncAnthropic(base_url=self._address, http_client=client, **self._options)
 
     def _note(self, response: httpx2.Response) -> None:
         self.statuses.append(response.status_code)

@@ -9,6 +9,7 @@ from anthropic import AsyncAnthropic
 from openai import AsyncOpenAI
 
 from tests.support.surfaces import CHAT, MESSAGES, RESPONSES
+from tests.support.tls_context import TLS
 
 _OWN = {  # the arguments that each SDK requires; other fields are sent as `extra_body`
     CHAT: ("model", "messages"),
@@ -22,8 +23,10 @@ class Sdks:
     """Both SDKs, connected to one address."""
 
     def __init__(self, address: str, key: str) -> None:
-        self.openai = AsyncOpenAI(base_url=f"{address}/v1", api_key=key, **_OPTIONS)
-        self.anthropic = AsyncAnthropic(base_url=address, api_key=key, **_OPTIONS)
+        openai_http = openai.DefaultAsyncHttpxClient(verify=TLS)
+        anthropic_http = anthropic.DefaultAsyncHttpxClient(verify=TLS)
+        self.openai = AsyncOpenAI(base_url=f"{address}/v1", api_key=key, http_client=openai_http, **_OPTIONS)
+        self.anthropic = AsyncAnthropic(base_url=address, api_key=key, http_client=anthropic_http, **_OPTIONS)
 
     async def __aenter__(self) -> "Sdks":
         return self

@@ -99,8 +99,7 @@ def hosted_tool(kind: str, tool: dict[str, Any], path: str) -> HostedTool | None
     other = row.other(tool) if row.other is not None else None
     if row.other is not None and other is None:
         return None
-    own = tool.get("max_uses") if row.limited_by == "tool" else None
-    limit = own if isinstance(own, int) and not isinstance(own, bool) and own > 0 else None
+    limit = _own_limit(tool) if row.limited_by == "tool" else None
     return HostedTool(
         field=f"{path} ({kind})",
         use=row.use,
@@ -111,6 +110,12 @@ def hosted_tool(kind: str, tool: dict[str, Any], path: str) -> HostedTool | None
         limited_by=row.limited_by,
         max_calls=MAX_SERVER_TURNS if row.limited_by == "nothing" else limit,
     )
+
+
+def _own_limit(tool: dict[str, Any]) -> int | None:
+    """Return how often a tool lets itself be called; None if it has no limit, or one that its provider refuses."""
+    own = tool.get("max_uses")
+    return own if isinstance(own, int) and not isinstance(own, bool) and own > 0 else None
 
 
 def with_waivers(tools: Iterable[HostedTool]) -> tuple[HostedTool, ...]:
@@ -132,7 +137,7 @@ def limit_changes(tools: Any, calls: int, *, in_request: bool) -> dict[str, Any]
         return {}
     return {
         "tools": [
-            {**tool, "max_uses": min(calls, tool.get("max_uses") or calls)} if _limits_itself(tool) else tool
+            {**tool, "max_uses": min(calls, _own_limit(tool) or calls)} if _limits_itself(tool) else tool
             for tool in tools
         ]
     }
