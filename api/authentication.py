@@ -81,7 +81,7 @@ class Authenticator:
         self._remembered: FIFOCache[bytes, _Remembered] = FIFOCache(MAX_REMEMBERED)
         self._unknown: FIFOCache[bytes, _Remembered] = FIFOCache(MAX_UNKNOWN)
         self._looking_up: dict[bytes, asyncio.Task[_Remembered]] = {}
-        """What is remembered by these and waited for. One that is taken out may have seen less than is known since."""
+        """The look-ups that are under way. One is taken out, and not remembered, if it may be older than a change."""
         self._look_ups: Batcher[bytes, _Remembered] = Batcher(
             self._read_batch,
             name="look-ups of keys",

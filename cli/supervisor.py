@@ -236,6 +236,8 @@ async def _exit_code(process: "subprocess.Popen[bytes]") -> int:
 
     Linux has a descriptor for a process, which becomes readable when it ends; elsewhere the process is polled.
     """
+    if process.poll() is not None:  # its id may be another's by now
+        return int(process.returncode)
     try:
         descriptor = os.pidfd_open(process.pid)
     except (AttributeError, OSError):

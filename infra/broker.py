@@ -75,7 +75,10 @@ class _Client(Client):
         return {name.decode(): value.strip().decode("utf-8", "replace") for name, value in _HEADERS.findall(raw)}
 
     async def _send_ping(self, future: asyncio.Future[bool] | None = None) -> None:
-        """Send what was published before the PING first, so that its PONG confirms that too."""
+        """Send what was published before the PING first, so that its PONG confirms that too.
+
+        The transport then has it: if a server that reads nothing is left, it is not sent to the next one.
+        """
         if self.is_connected and self._transport is not None and self._pending:
             self._transport.writelines(self._pending)
             self._pending, self._pending_data_size = [], 0
@@ -195,6 +198,11 @@ class Broker:
     def server_id(self) -> str | None:
         """The id of the server that this is, or was last, connected to."""
         return self._server_info.get("server_id")
+
+    @property
+    def knows_other_servers(self) -> bool:
+        """True if there is a server to which this may connect instead."""
+        return self.is_clustered and len(self.client.servers) > 1
 
     @property
     def cluster_servers(self) -> int:

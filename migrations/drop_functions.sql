@@ -8,7 +8,7 @@ BEGIN
         SELECT oid::regprocedure FROM pg_proc
         WHERE pronamespace = current_schema()::regnamespace
           AND proname IN ('admit', 'admit_next', 'decide', 'insert_admitted', 'lock_meters', 'store_provider_key',
-                          'append_served', 'append_events', 'array_to_bytes', 'cached_answers', 'limits_of', 'taken_of', 'drop_overdue')   -- these have other names now
+                          'append_served', 'append_events', 'cached_answers', 'limits_of', 'taken_of', 'drop_overdue')   -- these have other names now
     LOOP
         EXECUTE 'DROP FUNCTION ' || v_function;
     END LOOP;

@@ -346,6 +346,7 @@ class Circuits:
         if told.version < kept.circuit.version:
             self._changed[kept.key] = None  # who told it is behind
             self._watched[kept.key] = kept
+            self._on_change()
             return
         if told.version == kept.circuit.version:
             return

@@ -206,7 +206,7 @@ class AttemptsInHand:
             subject, payload = claims_subject(worker_id), f"{request_id} {delivery}".encode()
         unheard = 0
         for _ in range(GONE_LOOKS):
-            asked_s = time.monotonic()
+            asked_s, reconnects = time.monotonic(), self._client.stats["reconnects"]
             try:
                 reply = await self._client.request(subject, payload, timeout=MAKER_TIMEOUT_S)
             except NoRespondersError:
@@ -216,7 +216,7 @@ class AttemptsInHand:
                 await asyncio.sleep(GONE_PAUSE_S)
             except TimeoutError:
                 if time.monotonic() - asked_s <= 2 * MAKER_TIMEOUT_S:
-                    return await self._silent()
+                    return "silent" if await self._is_heard(reconnects) else "at work"
                 # else this process has stood still itself: the reply may lie here
             except BrokerErrors:
                 break
@@ -224,13 +224,16 @@ class AttemptsInHand:
                 return "at work" if reply.data == YES else "gone"
         return "at work"  # nothing is known: no second call is made on a guess
 
-    async def _silent(self) -> Maker:
-        """Make sure that it is not this process's own server that is silent: then nothing is known."""
-        try:
+    async def _is_heard(self, reconnects: int) -> bool:
+        """Return True if this process's own server replies, over the connection that it had after so many reconnects.
+
+        If it does not, or if the connection was lost, the question may not have been heard.
+        """
+        try:  # nats-py's flush does not wait for a server that is away
             await self._client.flush(MAKER_TIMEOUT_S)  # type: ignore[arg-type]  # a float is waited for as well
         except BrokerErrors:
-            return "at work"
-        return "silent"
+            return False
+        return bool(self._client.is_connected and self._client.stats["reconnects"] == reconnects)
 
     async def reply(self, message: Msg) -> None:
         """Reply if this worker makes the attempts of the delivery that is asked for. For either thread."""

@@ -9,7 +9,9 @@ stops it too, and nothing in a worker makes one.
 """
 
 import asyncio
+import math
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -26,7 +28,9 @@ INTERVAL_S = ACK_WAIT_S / 4
 RECONNECT_DELAY_S = 0.25
 STOP_TIMEOUT_S = 10.0
 MAX_MOVES = 10
-"""To find another server than the event loop's. There may be none that can be reached."""
+"""In a row, to find another server than the event loop's. There may be none that can be reached."""
+MOVE_PAUSE_S = 30.0
+"""Before one more move after so many."""
 
 log = structlog.get_logger(__name__)
 
@@ -52,7 +56,7 @@ class HeartbeatThread:
         self._deliveries = deliveries
         self._attempts = attempts
         self._beside = beside
-        self._moves = 0
+        self._moves, self._moved_at_s = 0, -math.inf
         self.server_id: str | None = None
         """The id of the server that the thread is, or was last, connected to."""
         self._urls = urls
@@ -104,10 +108,10 @@ class HeartbeatThread:
 
     async def _move_away(self, broker: Broker) -> None:
         """Look for another server if the event loop's connection has the same one."""
-        if self._beside is None or broker.cluster_servers == 1 or broker.server_id != self._beside.server_id:
+        if self._beside is None or not broker.knows_other_servers or broker.server_id != self._beside.server_id:
             self._moves = 0
-        elif self._moves < MAX_MOVES:
-            self._moves += 1
+        elif self._moves < MAX_MOVES or time.monotonic() - self._moved_at_s > MOVE_PAUSE_S:
+            self._moves, self._moved_at_s = self._moves + 1, time.monotonic()
             await broker.leave_server()
 
     async def _reply(self, message: Msg) -> None:

@@ -33,7 +33,7 @@ LEAST_PER_S = 4.0
 """The least, on a busy machine too, so that jobs do not wait for ever: about 2 % of a processor."""
 MOST_PER_S = 500.0
 GROWTH_PER_S = 1.0
-"""For each tick in time: the rate is won slowly, and lost at once."""
+"""After each turn in time: the rate is won slowly, and lost at once."""
 GROWTH_BESIDE_CALLERS_PER_S = 0.2
 """The same while callers wait: they meet each time that it has grown too high."""
 BURST_S = 0.2
@@ -59,10 +59,9 @@ class StartRate:
         self._per_s = FIRST_PER_S
         self._due = 0.0
 
-    @property
-    def due(self) -> int:
-        """The jobs that may be started now."""
-        return int(self._due)
+    def due(self, *, beside_callers: bool) -> int:
+        """Return how many jobs may be started now."""
+        return int(min(self._due, self._at_once(beside_callers=beside_callers)))
 
     def turned(self, passed_s: float, late_s: float, *, beside_callers: bool) -> None:
         """Take the time that a turn of the event loop took, and by how much it was late."""
@@ -70,9 +69,11 @@ class StartRate:
             self._per_s = max(LEAST_PER_S, self._per_s / 2)
         else:
             growth = GROWTH_BESIDE_CALLERS_PER_S if beside_callers else GROWTH_PER_S
-            self._per_s = min(MOST_PER_S, self._per_s + growth * (passed_s - late_s) / TICK_S)
-        at_once = max(1.0, self._per_s * TICK_S) if beside_callers else max(2.0, self._per_s * BURST_S)
-        self._due = min(at_once, self._due + self._per_s * passed_s)
+            self._per_s = min(MOST_PER_S, self._per_s + growth)
+        self._due = min(self._at_once(beside_callers=beside_callers), self._due + self._per_s * passed_s)
+
+    def _at_once(self, *, beside_callers: bool) -> float:
+        return max(1.0, self._per_s * TICK_S) if beside_callers else max(2.0, self._per_s * BURST_S)
 
     def started(self, jobs: int) -> None:
         """Count jobs as started."""
@@ -132,7 +133,7 @@ class JobRunner:
         while True:
             taken = 0
             free = self._slots - len(self._running)
-            wanted = min(free, self._rate.due)
+            wanted = min(free, self._rate.due(beside_callers=self._are_callers()))
             is_probe = not (self._are_more.is_set() or self._wanted.is_set())
             self._wanted.clear()
             if is_probe:
@@ -202,12 +203,15 @@ class JobRunner:
                 turn_s = POLL_S
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._are_more.wait(), turn_s)
-            now_s = time.monotonic()
-            passed_s = now_s - began_s
-            if self._callers():
-                self._callers_seen_s = now_s
-            beside_callers = now_s - self._callers_seen_s < CALLERS_SEEN_S
-            self._rate.turned(passed_s, max(0.0, passed_s - turn_s), beside_callers=beside_callers)
+            passed_s = time.monotonic() - began_s
+            self._rate.turned(passed_s, max(0.0, passed_s - turn_s), beside_callers=self._are_callers())
+
+    def _are_callers(self) -> bool:
+        """Return True if callers wait for an answer of this process, or have just done so."""
+        now_s = time.monotonic()
+        if self._callers():
+            self._callers_seen_s = now_s
+        return now_s - self._callers_seen_s < CALLERS_SEEN_S
 
     async def _renew(self) -> None:
         while True:

@@ -4,6 +4,7 @@ left out, so a form has more rows than targets.
 
 import re
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from typing import Any, get_args
 
 from msgspec import Struct
@@ -12,6 +13,7 @@ from api.dashboard.field_words import FIELDS, in_form_words
 from api.native.routes import NewRouteBody, settings_of
 from api.requests import convert
 from domain.errors import InvalidRequest
+from domain.json_numbers import in_full
 from domain.routes import DEFAULT_ATTEMPTS, DEFAULT_CAUSES, MAX_GROUPS, MAX_TARGETS, FailoverCause, RouteSettings
 
 CAUSES: tuple[FailoverCause, ...] = get_args(FailoverCause)
@@ -54,7 +56,7 @@ def values_of(settings: RouteSettings) -> dict[str, str]:
     targets = [(turn, target) for turn, group in enumerate(settings.groups, start=1) for target in group]
     for row, (turn, target) in enumerate(targets, start=1):
         timeouts = (target.timeout_s, target.first_byte_timeout_s, target.idle_timeout_s)
-        texts = ("" if timeout is None else f"{timeout:g}" for timeout in timeouts)
+        texts = ("" if timeout is None else in_full(Decimal(repr(timeout))) for timeout in timeouts)
         given = (target.model, str(target.weight), *texts, target.credential or "")
         values |= {f"{field}-{row}": text for field, text in zip(_FIELDS, given, strict=True)}
         values[f"group-{row}"] = str(turn)
@@ -76,8 +78,8 @@ def rows_of(values: Mapping[str, str]) -> list[Row]:
     return rows
 
 
-def route_of(values: Mapping[str, str], name: str) -> RouteForm:
-    """A form as a route.
+def route_of(values: Mapping[str, str], name: str, shown: Mapping[str, str] = {}) -> RouteForm:
+    """A form as a route. `shown`: the fields as the form had them; a target whose model alone was emptied is removed.
 
     Raises:
         InvalidRequest: names the field of the form and what is wrong with it.
@@ -85,7 +87,7 @@ def route_of(values: Mapping[str, str], name: str) -> RouteForm:
     """
     groups: dict[int, list[tuple[int, dict[str, str]]]] = {}
     for row in _sent_rows(values):
-        target = _target_of(values, row)
+        target = _target_of(values, row, shown)
         if target:
             groups.setdefault(_group_of(values, row), []).append((row, target))
     in_turn = [groups[turn] for turn in sorted(groups)]
@@ -117,18 +119,25 @@ def _sent_rows(values: Mapping[str, str]) -> Iterator[int]:
     return (row for row in range(1, MAX_TARGETS + 1) if f"model-{row}" in values)
 
 
-def _target_of(values: Mapping[str, str], row: int) -> dict[str, str]:
+def _target_of(values: Mapping[str, str], row: int, shown: Mapping[str, str]) -> dict[str, str]:
     """The target of a row; empty if the row is.
 
     Raises:
         InvalidRequest: it has something else but no model.
 
     """
-    given = {field: text for field in _FIELDS if (text := values.get(f"{field}-{row}", "").strip())}
-    if "model" in given or given in ({}, {"weight": _DEFAULT_WEIGHT}):
-        return given if "model" in given else {}
+    given = _given(values, row)
+    if "model" in given:
+        return given
+    removed = {field: text for field, text in _given(shown, row).items() if field != "model"}
+    if given in ({}, {"weight": _DEFAULT_WEIGHT}, removed):
+        return {}
     message = f"“{FIELDS['model'].label}” of target {row} is missing: {FIELDS['model'].allowed}"
     raise InvalidRequest(message, field=f"model-{row}")
+
+
+def _given(values: Mapping[str, str], row: int) -> dict[str, str]:
+    return {field: text for field in _FIELDS if (text := values.get(f"{field}-{row}", "").strip())}
 
 
 def _group_of(values: Mapping[str, str], row: int) -> int:

@@ -1,5 +1,10 @@
 -- Appending to the log. See infra/event_log.py.
 
+-- For an append of the release before that is under way while the functions are replaced.
+CREATE OR REPLACE FUNCTION array_to_bytes(p_parts bytea[]) RETURNS bytea LANGUAGE sql IMMUTABLE AS $$
+    SELECT string_agg(part, '' ORDER BY i) FROM unnest(p_parts) WITH ORDINALITY AS parts (part, i)
+$$;
+
 -- The chain's digest after a batch of events.
 CREATE OR REPLACE FUNCTION next_in_chain(p_chain bytea, p_events appended_event[]) RETURNS bytea LANGUAGE sql IMMUTABLE AS $$
     SELECT sha256(p_chain || string_agg(e.digest, '' ORDER BY e.i))

@@ -1,5 +1,7 @@
 """The circuits of a worker: what it refuses, what it tells the others, what it takes from them, and what it forgets."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from domain.circuit import CircuitKey, CircuitSettings
@@ -279,3 +281,25 @@ async def test_switched_off_nothing_is_kept_and_nothing_refused(clock: Clock, cl
     circuits.heard(SHARED, {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "9s"})
     assert await circuits.refusal(SHARED, "prj_a", is_only=False) is None
     assert circuits.report().circuits == ()
+
+
+def test_a_worker_that_is_behind_is_told_at_once(clock: Clock, claims: Claims) -> None:
+    behind = worker("a", clock, claims)
+    told: list[bool] = []
+    fail(behind, SHARED, clock)
+    old = behind.news()
+    later = datetime.now(UTC) + timedelta(hours=1)
+    ahead = Circuits(
+        SETTINGS,
+        worker="b",
+        claim=claims,
+        clock=clock,
+        wall=lambda: later,
+        on_change=lambda: told.append(ahead.has_news),
+    )
+    fail(ahead, SHARED, clock)
+    ahead.news()
+    told.clear()
+    assert old is not None
+    ahead.take(old)
+    assert told == [True]

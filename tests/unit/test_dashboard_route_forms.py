@@ -28,6 +28,23 @@ def test_rows_make_groups_by_their_turns_in_any_order_and_empty_ones_are_left_ou
     assert form.settings == RouteSettings(groups=form.settings.groups)
 
 
+def test_timeouts_keep_their_digits() -> None:
+    target = RouteTarget(model="echo", timeout_s=1234.5678, first_byte_timeout_s=0.1234567, idle_timeout_s=600.0)
+    settings = RouteSettings(groups=((target,),))
+    values = values_of(settings)
+    assert (values["timeoutS-1"], values["idleTimeoutS-1"]) == ("1234.5678", "600")
+    assert route_of(values, "fast").settings == settings
+
+
+def test_a_target_whose_model_is_emptied_is_removed_with_what_it_had() -> None:
+    shown = values_of(SETTINGS)
+    form = route_of({**shown, "model-1": ""}, "fast", shown)
+    assert [[target.model for target in group] for group in form.settings.groups] == [["gpt-4o"], ["mine/one"]]
+    assert form.rows == ((2,), (3,))
+    with pytest.raises(InvalidRequest, match="“Model” of target 1 is missing"):
+        route_of({**shown, "model-1": "", "weight-1": "4"}, "fast", shown)
+
+
 def test_no_tick_is_a_route_that_never_goes_on() -> None:
     assert route_of({"model-1": "echo"}, "fast").settings.fail_over_on == ()
 

@@ -13,7 +13,10 @@ CALLS = 3
     ("given", "sent"),
     [
         (2, 2),
+        (2.0, 2),
+        (2.5, 2),
         (5, CALLS),
+        (float("inf"), CALLS),
         (None, CALLS),
         (0, CALLS),
         (-1, CALLS),

@@ -21,8 +21,9 @@ def started(rate: StartRate, ticks: int, late_s: float, *, beside_callers: bool 
     count = 0
     for _ in range(ticks):
         rate.turned(TICK_S + late_s, late_s, beside_callers=beside_callers)
-        count += rate.due
-        rate.started(rate.due)
+        due = rate.due(beside_callers=beside_callers)
+        rate.started(due)
+        count += due
     return count
 
 
@@ -51,19 +52,20 @@ def test_what_was_not_started_is_made_up_for_only_a_moment() -> None:
     rate = StartRate()
     for _ in range(10_000):
         rate.turned(TICK_S, 0.0, beside_callers=False)
-    assert rate.due == MOST_PER_S * BURST_S
+    assert rate.due(beside_callers=False) == MOST_PER_S * BURST_S
+    assert rate.due(beside_callers=True) == MOST_PER_S * TICK_S, "callers who have just come are not met by a burst"
 
 
 def test_beside_callers_jobs_give_way_sooner_and_start_one_by_one() -> None:
     late_s = (LATE_S + LATE_BESIDE_CALLERS_S) / 2
     rate = StartRate()
     started(rate, 10_000, late_s)
-    assert rate.due == 0
+    assert rate.due(beside_callers=False) == 0
     started(rate, 10, late_s, beside_callers=True)
     assert started(rate, 20, late_s, beside_callers=True) <= LEAST_PER_S * 20 * (TICK_S + late_s) + 1
     for _ in range(10_000):
         rate.turned(TICK_S, 0.0, beside_callers=True)
-    assert rate.due == MOST_PER_S * TICK_S, "what was missed is not made up for"
+    assert rate.due(beside_callers=False) == MOST_PER_S * TICK_S, "what was missed is not made up for"
 
 
 def test_jobs_leave_half_of_a_keys_rate_to_its_other_calls() -> None:

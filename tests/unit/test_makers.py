@@ -18,6 +18,8 @@ class Client:
     def __init__(self, *ends: Callable[[], Exception]) -> None:
         self._ends = list(ends)
         self.flush_error: Exception | None = None
+        self.is_connected = True
+        self.stats = {"reconnects": 0}
 
     async def request(self, _subject: str, _payload: bytes, **_options: object) -> Any:
         end = self._ends.pop(0)
@@ -60,8 +62,16 @@ async def test_a_worker_is_gone_or_silent_only_if_that_was_seen(
     assert await AttemptsInHand(broker, "wrk_a").maker_of("req_1", 1, "wrk_b") == maker
 
 
-async def test_nothing_is_known_of_a_worker_while_the_own_server_is_silent() -> None:
-    client: Any = Client(NatsTimeoutError)
-    client.flush_error = NatsTimeoutError()
+@pytest.mark.parametrize("fault", ["silent", "away", "away meanwhile"])
+async def test_nothing_is_known_of_a_worker_if_the_own_server_may_not_have_heard(fault: str) -> None:
+    client: Any = Client()
     broker: Any = type("OverClient", (), {"client": client})
+
+    def lost() -> Exception:
+        client.flush_error = NatsTimeoutError() if fault == "silent" else None
+        client.is_connected = fault != "away"
+        client.stats["reconnects"] = int(fault == "away meanwhile")
+        return NatsTimeoutError()
+
+    client._ends.append(lost)
     assert await AttemptsInHand(broker, "wrk_a").maker_of("req_1", 1, "wrk_b") == "at work"

@@ -205,7 +205,7 @@ async def change_route(
     if MORE_FIELD in values:
         return await _one(request, services, viewer, owner, route, values)
     try:
-        await _set(services, owner, name, values)
+        await _set(services, owner, name, values, now)
     except InvalidRequest as error:
         return await _one(request, services, viewer, owner, route, values, error=error)
     return see(address_of(owner, name), {"saved": "yes"})
@@ -264,14 +264,22 @@ async def _usable(services: Services, viewer: Viewer, owner: str, name: str) -> 
     raise NotFound(f"there is no route {name!r} here")
 
 
-async def _set(services: Services, owner: str, name: str, values: Mapping[str, str], *, is_new: bool = False) -> None:
-    """Set a route as its form says.
+async def _set(
+    services: Services,
+    owner: str,
+    name: str,
+    values: Mapping[str, str],
+    shown: Mapping[str, str] = {},
+    *,
+    is_new: bool = False,
+) -> None:
+    """Set a route as its form says, which has shown it so.
 
     Raises:
         InvalidRequest: names the field of the form.
 
     """
-    form = route_of(values, name)
+    form = route_of(values, name, shown)
     try:
         await services.route_admin.set_route(owner, name, form.settings, is_new=is_new)
     except InvalidRequest as error:

@@ -3,6 +3,7 @@
 Types are the vendors' own. A tool that no row matches has no known price.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -113,9 +114,11 @@ def hosted_tool(kind: str, tool: dict[str, Any], path: str) -> HostedTool | None
 
 
 def _own_limit(tool: dict[str, Any]) -> int | None:
-    """Return how often a tool lets itself be called; None if it has no limit, or one that its provider refuses."""
+    """Return how often a tool lets itself be called; None if it has no limit, or one that is no number above zero."""
     own = tool.get("max_uses")
-    return own if isinstance(own, int) and not isinstance(own, bool) and own > 0 else None
+    if isinstance(own, bool) or not isinstance(own, int | float) or not 1 <= own < math.inf:
+        return None
+    return int(own)
 
 
 def with_waivers(tools: Iterable[HostedTool]) -> tuple[HostedTool, ...]:
