@@ -50,7 +50,7 @@ async def test_a_wrong_filter_is_named_and_pages_lead_back_in_time(
     gateway: Gateway, client: Client, plain: aiohttp.ClientSession
 ) -> None:
     browser = await signed_in(gateway, plain, client.key)
-    for query, field in (("type=Nothing", "“Type”"), ("since=yesterday", "“Since”"), ("before=x", "“Before”")):
+    for query, field in (("type=Nothing", "“Type”"), ("since=yesterday", "“Logged since”"), ("before=x", "“Before”")):
         status, text, _ = await browser.get(f"/audit?{query}")
         assert (status, field in text) == (400, True), text
     operator = await signed_in(gateway, plain)

@@ -9,7 +9,7 @@ import httpx2
 from tests.provider.running import RunningProvider
 from tests.support.gateway import Gateway
 
-CANARY = "x-canary"
+CANARY = "x-hostile"
 """An element's name: a page that has such an element took a text for markup."""
 HOSTILE = f"\"'></script></textarea><{CANARY}>{{{{7*7}}}}"
 """Breaks out of an attribute, an element or a template, if one of them lets it."""
