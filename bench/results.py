@@ -30,6 +30,8 @@ class Round(Struct, frozen=True, kw_only=True):
     straight_p50_ms: float | None = None
     """Of the same load sent directly to the provider; None if it was not."""
     failures: int = 0
+    bare_us: float | None = None
+    """What the bare handler took for a request just before; None: it was not measured then."""
 
     @property
     def total_us(self) -> float:
@@ -59,6 +61,12 @@ class LoadRow(Struct, frozen=True, kw_only=True):
         """The lowest and the highest total."""
         totals = [one.total_us for one in self.rounds]
         return min(totals), max(totals)
+
+    def in_bare_handlers(self, bare_us: float) -> float:
+        """Return the median of the totals, each in bare handlers of just before, or of `bare_us`: the median round may
+        have met a slower machine than the bare handler's.
+        """
+        return statistics.median(one.total_us / (one.bare_us or bare_us) for one in self.rounds)
 
     @property
     def p50_ms(self) -> float:
@@ -161,16 +169,14 @@ def told(value: float | None) -> str:
 def to_peer(run: Run, key: str, peers: Run | None, peer: str = PORTKEY) -> float | None:
     """Return how many times the peer's cost our cost of a row is; None if either was not measured, or refused requests.
 
-    If the peer stands in another run, both are counted in the bare handlers of their own run.
+    Both are counted in the bare handlers of their own run.
     """
     ours, where = run.system(OURS), run if run.system(peer) is not None else peers
     theirs = where.system(peer) if where is not None else None
     row, other = ours and ours.row(key), theirs and theirs.row(key)
     if row is None or other is None or where is None or row.failures or other.failures:
         return None
-    mine = ratio(row.middle.total_us, run.bare_us())
-    unit = ratio(other.middle.total_us, where.bare_us())
-    return None if mine is None else ratio(mine, unit)
+    return ratio(row.in_bare_handlers(run.bare_us()), other.in_bare_handlers(where.bare_us()))
 
 
 def load_table(run: Run, peers: Run | None = None) -> str:
@@ -191,7 +197,7 @@ def load_table(run: Run, peers: Run | None = None) -> str:
             lines.append(
                 f"| {system.name} | {row.key} | {middle.requests_per_s:,.0f} "
                 f"| {middle.p50_ms:.1f} / {middle.p99_ms:.1f} | **{middle.total_us:,.0f}**{split}{failed} "
-                f"| {low:,.0f} – {high:,.0f} | {told(ratio(middle.total_us, bare_us))} | {told(peer)} |"
+                f"| {low:,.0f} – {high:,.0f} | {told(row.in_bare_handlers(bare_us))} | {told(peer)} |"
             )
     return "\n".join(lines)
 
@@ -224,14 +230,14 @@ def comparison_table(before: Run, now: Run) -> str:
     old, new = before.system(OURS), now.system(OURS)
     if old is None or new is None:
         return "\n".join(lines)
-    slower = now.bare_us() / before.bare_us()
     for row in new.rows:
         was = old.row(row.key)
         if was is not None:
             times = row.middle.total_us / was.middle.total_us
+            in_bare = row.in_bare_handlers(now.bare_us()) / was.in_bare_handlers(before.bare_us())
             lines.append(
                 f"| {row.key} | {was.middle.total_us:,.0f} µs | {row.middle.total_us:,.0f} µs | {told(times)} "
-                f"| {told(times / slower)} |"
+                f"| {told(in_bare)} |"
             )
     figures = old.single_figures()
     for name, figure in new.single_figures().items():

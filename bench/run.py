@@ -2,7 +2,8 @@
 
 Cost is CPU microseconds per request, summed over all processes of a system, as the operating system counts them: other
 load on the machine changes it little. Latencies and rates do depend on that load, which is printed. Every row is
-measured in rounds, all systems in turn within a round, so that they meet the same machine; the median round is told.
+measured in rounds, all systems in turn within a round, so that they meet the same machine, the bare handler before each
+row; the median round is told.
 
     python -m bench.run [--peers] [--rounds N] [--share N] [--out FILE] [--compare FILE]
 """
@@ -18,6 +19,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from bench.peers import installed_peers
 from bench.results import (
@@ -50,20 +53,23 @@ def machine() -> str:
 def loads_of(system: System) -> Sequence[Load]:
     """Return the loads that are measured of a system."""
     if isinstance(system, BareHandler):
-        return (BARE_LOAD,)
+        return ()
     return [kind for kind in LOADS if system.has_cache or not kind.is_hit]
 
 
 def measure_loads(systems: Sequence[System], stub: Stub, rounds: int, share: float) -> dict[str, list[LoadRow]]:
-    """Measure every load of every system, all systems in turn within a round."""
+    """Measure every load of every system, all systems in turn within a round, and the bare handler before each row."""
+    bare = next(system for system in systems if isinstance(system, BareHandler))
     measured: defaultdict[tuple[str, Load], list[Round]] = defaultdict(list)
     for number in range(rounds):
-        for kind in (BARE_LOAD, *LOADS):
+        for kind in LOADS:
+            bare_round = measure(bare, BARE_LOAD, share=share)
+            measured[bare.name, BARE_LOAD].append(bare_round)
             for system in systems:
                 if kind in loads_of(system):
                     began_s = time.monotonic()
                     one = measure(system, kind, share=system.share * share, straight=stub.target())
-                    measured[system.name, kind].append(one)
+                    measured[system.name, kind].append(replace(one, bare_us=bare_round.total_us))
                     took_s = time.monotonic() - began_s
                     progress(f"round {number + 1}: {system.name}, {kind.name}, {kind.connections}", one, took_s)
     rows: defaultdict[str, list[LoadRow]] = defaultdict(list)

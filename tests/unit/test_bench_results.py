@@ -51,6 +51,12 @@ def test_the_round_in_the_middle_is_told_and_the_span_of_all() -> None:
     assert a_row(5, 9, 1, 7).middle.total_us == 5
 
 
+def test_each_round_is_counted_in_the_bare_handlers_of_its_moment() -> None:
+    rounds = [replace(a_round(us), bare_us=bare) for us, bare in ((1_000, 100), (3_000, 300), (1_400, 100))]
+    assert LoadRow(name="miss", connections=16, rounds=rounds).in_bare_handlers(1) == 10
+    assert a_row(1_000, 3_000, 1_200).in_bare_handlers(100) == 12
+
+
 def test_a_cost_is_the_sum_over_all_processes() -> None:
     assert a_round(0, api=464, worker=387, postgresql=315).total_us == 1_166
 
