@@ -194,8 +194,8 @@ class InferenceService:
             return await self._dispatcher.stream(ctx)
         committed = await self._dispatcher.call(ctx)
         reach("api.after_answer")
-        ctx = ctx.answered_by(committed.receipt)
-        return await self._respond(ctx.settled(committed.receipt.cost_nano_usd), committed)
+        receipt = committed.receipt
+        return await self._respond(ctx.settled(receipt.cost_nano_usd).answered_by(receipt), committed)
 
     async def _admit(
         self, ctx: RequestContext, served: Commit | None = None

@@ -23,6 +23,9 @@ from projections.scope import Scope
 MAX_TOP = 5
 _PARTS = ("postgresql", "nats", "migrations", "projector")
 
+_NOT_CALLED = "not called, because it failed too often"
+_TRIED_AGAIN = "failed too often; the next request tries it again"
+
 
 class Top(Struct, kw_only=True, rename="camel"):
     """One of those with the highest costs."""
@@ -138,10 +141,10 @@ async def _away(services: Services, scope: Scope) -> list[Away]:
 
 def targets_away(health: ProviderHealth, owner: str = INSTALLATION) -> list[Away]:
     """Return the targets under an owner's credentials that are not called, and those that are called and fail."""
-    not_called = health.open_circuits(owner)
+    open_ones, not_called = health.open_circuits(owner), health.left_alone(owner)
     return [
-        *(Away(what=target, state="not called, because it failed too often") for target in not_called),
-        *(_failing(one) for one in health.failing(owner) if one.name not in not_called),
+        *(Away(what=target, state=_NOT_CALLED if target in not_called else _TRIED_AGAIN) for target in open_ones),
+        *(_failing(one) for one in health.failing(owner) if one.name not in open_ones),
     ]
 
 

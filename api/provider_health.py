@@ -144,17 +144,22 @@ class ProviderHealth:
         """Return the targets under an owner's credentials whose circuits are not closed, as `provider/model`."""
         return self._named(owner, lambda key: f"{key.provider}/{key.model}")
 
+    def left_alone(self, owner: str = INSTALLATION) -> tuple[str, ...]:
+        """Return those of `open_circuits` that are not called at this moment: the pause of the others is over."""
+        return self._named(owner, lambda key: f"{key.provider}/{key.model}", still=True)
+
     def open_providers(self) -> tuple[str, ...]:
         """Return the providers of which a circuit of the installation's is not closed, for those who may not learn
         which models others ask for.
         """
         return self._named(INSTALLATION, lambda key: key.provider)
 
-    def _named(self, owner: str, name: Callable[[CircuitKey], str]) -> tuple[str, ...]:
+    def _named(self, owner: str, name: Callable[[CircuitKey], str], *, still: bool = False) -> tuple[str, ...]:
+        now_s = self._clock()
         names = {
             name(told.key)
-            for _, told in list(self._circuits.values())
-            if told.state != "closed" and told.key.owner == owner
+            for heard_s, told in list(self._circuits.values())
+            if told.state != "closed" and told.key.owner == owner and (not still or now_s < heard_s + told.until_in_s)
         }
         return tuple(sorted(names)[:MAX_LISTED_OPEN])
 

@@ -226,7 +226,7 @@ class RequestContext(Struct, frozen=True, kw_only=True):
         return receipt.provider == target.provider and receipt.upstream_model == target.upstream_model
 
     def settled(self, cost_nano_usd: NanoUsd | None) -> "RequestContext":
-        """The context after the response: what the request held in the budget has become its cost."""
+        """The context after the response: what it was admitted with, at its first target, has become its cost."""
         left = self.limit_status.budget_left_nano_usd
         if left is None or cost_nano_usd is None:
             return self

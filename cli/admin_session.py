@@ -53,9 +53,8 @@ class AdminSession(Struct, kw_only=True):
         project_ids = [project.project_id for project in await keys.projects(self.pool)]
         if given is None:
             if len(project_ids) != 1:
-                fail(
-                    f"there are {len(project_ids)} projects: choose one with --project ({', '.join(project_ids[:5])} …)"
-                )
+                shown = project_ids[:5] + ["…"] * (len(project_ids) > 5)
+                fail(f"there are {len(project_ids)} projects: choose one with --project ({', '.join(shown)})")
             return project_ids[0]
         if given not in project_ids:
             fail(f"there is no project {given!r}: `gateway project list` shows the projects")

@@ -134,7 +134,9 @@ def _health_line(health: CircuitHealth) -> str:
     whose = "" if told.key.owner == INSTALLATION else f" of {told.key.owner}"
     key = f"…{health.hint}" if health.hint else "no key"
     state = told.state.replace("_", "-") + (f" ({told.reason.replace('_', ' ')})" if told.reason is not None else "")
-    probe = f"  next probe in {told.until_in_s:.1f} s" if told.state == "open" else ""
+    probe = ""
+    if told.state == "open":
+        probe = f"  next probe in {told.until_in_s:.1f} s" if told.until_in_s > 0 else "  the next request probes it"
     calls = f"{health.failures} of {health.calls} calls failed"
     latency = f"  p50 {health.p50_ms} ms" if health.p50_ms is not None else ""
     last = health.last_errors[0] if health.last_errors else None

@@ -97,6 +97,7 @@ async def test_no_tenant_sees_or_changes_another_s_providers(
     try:
         admin = await signed_in(gateway, visitor, client.key)
         _, text, _ = await admin.get("/providers")
+        assert text.count("none of its own: the installation's") == 2
         assert ("shared-one" in text, upstream.openai_base_url in text, "4321" in text) == (True, False, False)
         assert (await admin.get("/providers?owner=installation"))[0] == 404
         assert (await admin.get("/providers/installation/shared-one"))[0] == 404

@@ -6,6 +6,7 @@ not.
 
 import asyncio
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +197,7 @@ async def test_a_fallback_that_the_budget_has_no_room_for_is_passed_over(
     ]
     _, budget, _ = await client.call("GET", "/usage/budget")
     assert budget["data"]["daily"]["spent"] == answer["data"]["cost"]
+    assert Decimal(headers["x-gateway-budget-remaining-usd"]) == Decimal("0.0005") - answer["data"]["cost"]
 
     status, answer, headers = await client.chat(prompt + "er", maxTokens=100, cache=False, fallbacks=fallbacks[:1])
     assert (status, answer["error"]["code"]) == (502, "PROVIDER_UNAVAILABLE"), "with the last error"

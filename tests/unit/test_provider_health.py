@@ -33,9 +33,12 @@ def test_a_target_whose_circuit_is_open_comes_last_until_its_probe_is_due() -> N
     health = health_at(times)
     health.take(WorkerNews(worker="w1", circuits=(OPEN,)))
     assert health.share(KEY) == 0.0
-    assert health.open_circuits() == ("openai/gpt-4o-mini",)
+    assert health.open_circuits() == health.left_alone() == ("openai/gpt-4o-mini",)
+    assert [one.state for one in targets_away(health)] == ["not called, because it failed too often"]
     times[0] = 103.0
     assert health.share(KEY) == 1.0
+    assert (health.open_circuits(), health.left_alone()) == (("openai/gpt-4o-mini",), ())
+    assert [one.state for one in targets_away(health)] == ["failed too often; the next request tries it again"]
 
 
 def test_which_models_others_ask_for_is_told_with_their_owners_circuits_alone() -> None:

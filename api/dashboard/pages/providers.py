@@ -299,6 +299,7 @@ async def _list(
         shared=await _shared(services, owner),
         credentials=await credentials_by_provider(services.pool, owner),
         built_in=WITH_A_KEY,
+        settings_have=services.settings.installation_credentials,
         away=away_for(services, viewer, owner),
         address_of=address_of,
         may_change=viewer.may_change,
