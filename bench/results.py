@@ -31,7 +31,7 @@ class Round(Struct, frozen=True, kw_only=True):
     """Of the same load sent directly to the provider; None if it was not."""
     failures: int = 0
     bare_us: float | None = None
-    """What the bare handler took for a request just before; None: it was not measured then."""
+    """CPU microseconds per request of the bare handler, measured just before; None: it was not measured."""
 
     @property
     def total_us(self) -> float:

@@ -32,7 +32,7 @@ class Chart(Struct, frozen=True, kw_only=True):
     unit: Unit
     kind: ChartKind
     time: str
-    """What the points are of, as the head of their column."""
+    """The heading of the column of the points' times."""
     note: str | None = None
     series: tuple[str, ...]
     points: Sequence[ChartPoint]

@@ -45,7 +45,7 @@ async def visible_owner(services: Services, viewer: Viewer, owner: str, roles: t
 
 
 async def owner_choices(services: Services, viewer: Viewer, chosen: str) -> list[tuple[str, str]]:
-    """What the operator may choose from; empty for everybody else."""
+    """The owners that the operator may choose; empty for other viewers."""
     if viewer.role != "operator":
         return []
     named = [(one.project_id, one.name) for one in await projects_to_choose(services, chosen)]

@@ -43,7 +43,7 @@ class Row(Struct, frozen=True, kw_only=True):
 
 
 class RouteForm(Struct, frozen=True, kw_only=True):
-    """What was sent: a name, the settings, and the row of each target by its group and position in that."""
+    """A form that was sent: a name, the settings, and the row of each target by its group and position."""
 
     name: str
     settings: RouteSettings

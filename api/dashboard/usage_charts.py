@@ -24,7 +24,7 @@ _DURATIONS = "ms"
 
 
 def day_or_week(window: Window) -> Time:
-    """What the points of a chart are of, unless they are of hours."""
+    """The time that a point of a chart stands for, if it is no hour."""
     return "day" if window.days <= MAX_DAYS_BY_DAY else "week"
 
 
@@ -93,7 +93,7 @@ def _of(column: Column, figures: Figures | None) -> Value:
 
 
 def of_time(time: Time) -> dict[str, Any]:
-    """What a chart says of its points."""
+    """The sentence under a chart about its points."""
     return {"time": _HEADS[time], "note": _WEEKS if time == "week" else None}
 
 

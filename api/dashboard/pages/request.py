@@ -35,7 +35,7 @@ FATES = {
     "dropped": "left out",
     "not_tried": "not tried",
 }
-"""What became of a target, as the page says it. A file has the API's words."""
+"""The words of the page for the fate of a target. A CSV has the API's words."""
 REASONS = {
     "unknown_model": "its model is unknown",
     "not_allowed": "the key may not use it",

@@ -180,7 +180,7 @@ async def save_plan(
     viewer: NamedDependency[Viewer],
     services: NamedDependency[Services],
 ) -> Response[bytes]:
-    """What a request for a route would do now, as CSV."""
+    """Return the plan of a request for a route at this moment, as CSV."""
     route = await _usable(services, viewer, owner, name)
     _, caller = await _planned_for(services, viewer, owner, filters_of(request, RoutePage).key)
     if caller is None:
@@ -330,7 +330,7 @@ async def _new(
 
 
 async def _form(services: Services, owner: str, values: Mapping[str, str]) -> dict[str, Any]:
-    """What the fields of a route need."""
+    """The context of the fields of a route."""
     owners = dict.fromkeys((owner, INSTALLATION))
     named = [record.provider for one in owners for record in await providers_of(services.pool, one)]
     listed, rows = services.prices.listed(datetime.now(UTC), named), rows_of(values)
