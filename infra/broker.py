@@ -85,8 +85,8 @@ class _Client(Client):
         await super()._send_ping(future)
 
     async def _process_pong(self) -> None:
-        """Take a PONG for which nobody waits any more, after a flush that has timed out: nats-py stops reading at one,
-        and takes itself for connected until its pings are overdue.
+        """Ignore the PONG of a flush that has timed out. nats-py stops reading at such a PONG, and counts as connected
+        until its pings are overdue.
         """
         if self._pongs and self._pongs[0].done():
             self._pongs[0] = asyncio.get_running_loop().create_future()

@@ -1,4 +1,4 @@
-"""Who is told of a change: the process that made it at once, the others over NATS."""
+"""A change is told to the process that made it at once, and to the others over NATS."""
 
 from infra.broker import Broker
 from infra.notifications import KEYS_CHANGED, Notifications

@@ -1,4 +1,4 @@
-"""What a worker takes another for, whose attempt it asks about."""
+"""A worker asks another about an attempt, and finds it at work, silent or gone."""
 
 import time
 from collections.abc import Callable

@@ -85,7 +85,7 @@ _SAVED_PLAN = CsvTable[_Outcome](
 
 
 class NewRoutePage(OwnerPage, frozen=True, kw_only=True):
-    """Whose the new route is, and what its name begins as."""
+    """The owner of the new route, and the name that its form begins with."""
 
     name: str | None = None
 
