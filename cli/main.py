@@ -6,8 +6,6 @@ from pathlib import Path
 
 import click
 
-from infra.settings import SettingsError
-
 _PROCESSES = ("up", "api", "worker", "projector", "migrate")
 _GROUPS: dict[str, tuple[str, str]] = {
     # name: module, attribute
@@ -76,7 +74,7 @@ def api(host: str | None, port: str | None, fd: int | None) -> None:
     """Run one API process. For production, with PostgreSQL and NATS servers of your own."""
     from api.process import run  # noqa: PLC0415
     from cli.processes import fail, listen, run_process, settings_for_process  # noqa: PLC0415
-    from infra.settings import require_master_key, require_other_providers  # noqa: PLC0415
+    from infra.settings import SettingsError, require_master_key, require_other_providers  # noqa: PLC0415
 
     settings = settings_for_process(host=host, port=port, sends_telemetry=True)
     try:
