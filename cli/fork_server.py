@@ -38,7 +38,9 @@ MAX_REPLY_BYTES = 32
 MAX_FDS = 16
 STANDARD_OUTPUT, STANDARD_ERROR = 1, 2
 _FORK, _GO = b"f", b"g"
-_PREFIXES_OF_SETTINGS = ("GATEWAY_", "OTEL_", "OPENAI_", "ANTHROPIC_")
+_SETTINGS = ("GATEWAY_", "OTEL_", "OPENAI_", "ANTHROPIC_")
+_NO_SETTINGS = ("GATEWAY_TEST_",)
+"""`infra/crash_points.py` reads its variable when it is imported."""
 
 
 class Order(Struct, frozen=True, kw_only=True):
@@ -157,7 +159,11 @@ def gateway_command(*arguments: str) -> tuple[str, ...]:
 
 
 def _without_settings(environ: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environ.items() if not name.startswith(_PREFIXES_OF_SETTINGS)}
+    return {
+        name: value
+        for name, value in environ.items()
+        if name.startswith(_NO_SETTINGS) or not name.startswith(_SETTINGS)
+    }
 
 
 def serve_forks(orders: int) -> list[str]:
