@@ -13,6 +13,7 @@ from msgspec import Struct, structs
 from sqlalchemy import (
     ColumnElement,
     FromClause,
+    Label,
     Select,
     Table,
     and_,
@@ -74,11 +75,11 @@ def _sum(name: str) -> ColumnElement[Any]:
     return literal_column(f"coalesce(sum({name}), 0)::{kind}").label(name)
 
 
-RANKED = ("completed_requests", "cached_requests", "failed_requests", "cost_nano_usd")
-"""Those of `SUMS` that tell which groups are the highest."""
 _AMOUNTS: dict[tuple[str, ...], tuple[ColumnElement[Any], ...]] = {
-    names: tuple(map(_sum, names)) for names in (SUMS, KEPT, RANKED)
+    names: tuple(map(_sum, names)) for names in (SUMS, KEPT)
 }
+_COST: Label[Any] = literal_column("sum(cost_nano_usd)::numeric").label("cost")
+_REQUESTS: Label[Any] = literal_column("sum(completed_requests + cached_requests + failed_requests)").label("requests")
 _MAY_FALL = ("cost_nano_usd", "assumed_nano_usd", "saved_nano_usd", "unpriced_requests")
 _HAS_USAGE: ColumnElement[bool] = literal_column(
     f"(sum({' + '.join(name for name in SUMS if name not in _MAY_FALL)}), "
@@ -101,6 +102,27 @@ class Found(Struct, frozen=True):
     total: dict[str, Any]
     count: int
     """Of all groups."""
+
+
+class Ranked(Struct, frozen=True):
+    """A group and what its place is by."""
+
+    group: Group
+    cost_nano_usd: int
+    requests: int
+    """The completed, cached and failed ones."""
+
+
+class Ranking(Struct, frozen=True):
+    """The first groups in an order."""
+
+    first: list[Ranked]
+    count: int
+    """Of all groups."""
+
+    def groups(self) -> list[Group]:
+        """Return the first groups."""
+        return [one.group for one in self.first]
 
 
 class Source(Struct, frozen=True):
@@ -294,6 +316,28 @@ async def read_most(pool: Pool, source: Source, most: int, *, newest_first: bool
     last = next(number for number, row in enumerate(rows) if row[-1] is not None)
     _, all_sums = made.pop(last)
     return Found(dict(made), all_sums, rows[last][-1])
+
+
+async def rank(pool: Pool, source: Source, most: int, *, newest_first: bool = False) -> Ranking:
+    """Return at most so many groups in the order of `read_most`, of a source without what callers say.
+
+    Of its rows, which may be very many, no other sums are added up than those that rank them. Raises as `read_most`.
+    """
+    labelled = [column.label(f"g{number}") for number, column in enumerate(source.columns)]
+    order: list[ColumnElement[Any]] = [_COST.desc(), _REQUESTS.desc(), *labelled]
+    order = [labelled[0].desc(), *order] if newest_first else order
+    statement = (
+        select(*labelled, _COST, _REQUESTS, func.count().over().label("count"))
+        .select_from(source.table)
+        .where(*source.conditions)
+        .group_by(*source.columns)
+        .having(*source.having)
+        .order_by(*order)
+        .limit(most)
+    )
+    rows = await fetch(pool, statement)
+    first = [Ranked(tuple(group), int(cost), int(requests)) for *group, cost, requests, _ in rows]
+    return Ranking(first, rows[0]["count"] if rows else 0)
 
 
 def day_or_hour(value: date | datetime, group: str) -> str:
