@@ -151,7 +151,7 @@ async def breakdown(
     if said is not None:
         most = min(most, MAX_SAID)
         return await _breakdown_of_said(pool, scope, window, groups, said, most, newest_first=newest_first)
-    source = source_of(scope, window, groups)
+    source = ranked = source_of(scope, window, groups)
     has_keys = scope.key_id is None and "key" in groups
     if not has_keys and (scope.project_id is not None or "project" not in groups):
         found = await read_most(pool, source, most, newest_first=newest_first)
@@ -161,8 +161,8 @@ async def breakdown(
         keys = keys or await highest_keys(pool, scope, window)
         beyond = keys.count - len(keys.first)
         if beyond:
-            source = narrowed(source, keys.groups(), groups.index("key"))
-    ranking = await rank(pool, source, most, newest_first=newest_first)
+            ranked = narrowed(source, keys.groups(), groups.index("key"))
+    ranking = await rank(pool, ranked, most, newest_first=newest_first)
     sums = await read_sums(pool, narrowed(source, ranking.groups())) if ranking.first else {}
     total = (await read_sums(pool, source_of(scope, window, ())))[()]  # last, so that it is no less than its groups
     return _of_groups(groups, sums, ranking.count + beyond, total, newest_first=newest_first)

@@ -24,6 +24,7 @@ from sqlalchemy import (
     literal_column,
     null,
     select,
+    true,
     tuple_,
     union_all,
 )
@@ -274,7 +275,8 @@ def narrowed(source: Source, wanted: Sequence[Group], at: int = 0) -> Source:
     if len(arrays) > 1:  # the ones above find the rows by an index, some of which are of other groups
         names = [f"w{number}" for number in range(len(arrays))]
         each = func.unnest(*map(literal, arrays, types)).table_valued(*names).render_derived(name="wanted")
-        conditions.append(tuple_(*columns).in_(select(*(each.c[name] for name in names))))
+        # not a join, for which the rows of a day, or of a project, were read for each group that is wanted
+        conditions.append(tuple_(*columns).in_(select(*(each.c[name] for name in names))).is_(true()))
     durations = narrowed(source.durations, wanted, at) if source.durations is not None else None
     return structs.replace(source, conditions=(*source.conditions, *conditions), durations=durations)
 
