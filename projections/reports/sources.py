@@ -37,7 +37,7 @@ from domain.errors import InvalidRequest
 from infra.database import Pool
 from infra.statements import fetch
 from projections.attributes import KEPT, METADATA_PREFIX
-from projections.reports.months import parts_of, usage_of_keys, usage_of_projects
+from projections.reports.months import PARTS, parts_of, usage_of_keys, usage_of_projects
 from projections.reports.scope import Window
 from projections.reports.tables import (
     of_scope,
@@ -206,7 +206,8 @@ def _months(scope: Scope, window: Window, groups: Sequence[str]) -> Source:
     rows = usage_of_keys(scope, parts) if is_by_key else usage_of_projects(parts)
     daily = _rollups(scope, window, groups, is_by_key=True) if is_by_key else _totals(scope, window, groups)
     having = (_HAS_USAGE,) if groups and parts.take_away(today) else ()
-    return Source(rows, (), _columns(rows, groups), having=having, durations=daily.durations)
+    columns = tuple(PARTS[group] for group in groups)
+    return Source(rows, (), columns, having=having, durations=daily.durations)
 
 
 def _totals(scope: Scope, window: Window, groups: Sequence[str]) -> Source:

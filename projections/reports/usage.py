@@ -19,7 +19,6 @@ from projections.reports.sources import (
     NOTHING,
     Group,
     Ranking,
-    Source,
     day_or_hour,
     narrowed,
     read_sums,
@@ -150,7 +149,7 @@ async def usage_report(
     is_by_time = groups[0] in _TIMES
     found = await breakdown(pool, scope, window, groups, most=most, newest_first=is_by_time, keys=keys)
     told = found.lines[::-1] if is_by_time else found.lines
-    durations = await _durations(pool, source_of(scope, window, groups), [line.group for line in told], measures)
+    durations = await _durations(pool, scope, window, groups, [line.group for line in told], measures)
     wanted = [_moved(line.group, -window.days) for line in [*told, *found.rest] if line.group]
     before = await sums_of(pool, scope, window.before(), groups, wanted) if wanted else {}
     made = [
@@ -230,7 +229,7 @@ async def usage_of_most(
     names, is_all = await most_of(pool, scope, window, group, most=most, keys=keys)
     groups, wanted = (group, READ_BY[time]), [(raw,) for raw in names]
     sums = await sums_of(pool, scope, window, groups, wanted) if wanted else {}
-    durations = await _durations(pool, source_of(scope, window, groups), wanted, measures)
+    durations = await _durations(pool, scope, window, groups, wanted, measures)
     if time == "week":
         sums, durations = _by_week(sums, _added_sums), _by_week(durations, added)
     return MostOverTime(
@@ -261,12 +260,18 @@ async def usage_of_most(
 
 
 async def _durations(
-    pool: Pool, source: Source, wanted: Sequence[Group], measures: Sequence[Measure]
+    pool: Pool,
+    scope: Scope,
+    window: Window,
+    groups: Sequence[str],
+    wanted: Sequence[Group],
+    measures: Sequence[Measure],
 ) -> dict[Group, Durations]:
-    """Return the histograms of these groups; empty if the source has none."""
-    if source.durations is None or not wanted or not measures:
+    """Return the histograms of groups that begin with one of `wanted`; empty if there are none by these groups."""
+    if not wanted or not measures:
         return {}
-    return await read_durations(pool, narrowed(source, wanted), measures)
+    source = source_of(scope, window, groups)
+    return await read_durations(pool, narrowed(source, wanted), measures) if source.durations is not None else {}
 
 
 def _moved(group: Group, days: int) -> Group:
