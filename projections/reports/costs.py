@@ -164,8 +164,10 @@ async def breakdown(
             ranked = narrowed(source, keys.groups(), groups.index("key"))
     ranking = await rank(pool, ranked, most, newest_first=newest_first)
     sums = await read_sums(pool, narrowed(source, ranking.groups())) if ranking.first else {}
-    total = (await read_sums(pool, source_of(scope, window, ())))[()]  # last, so that it is no less than its groups
-    return _of_groups(groups, sums, ranking.count + beyond, total, newest_first=newest_first)
+    count, total = ranking.count + beyond, {}
+    if count > len(sums):  # the total comes last, so that it is no less than its groups
+        total = (await read_sums(pool, source_of(scope, window, ())))[()]
+    return _of_groups(groups, sums, count, total, newest_first=newest_first)
 
 
 def _of_groups(
@@ -176,7 +178,7 @@ def _of_groups(
     *,
     newest_first: bool,
 ) -> Breakdown:
-    """Return some of `count` groups, and what is left of the total."""
+    """Return some of `count` groups, and what is left of the total if there are more."""
     lines = [Named(group, shown(groups, group), sums) for group, sums in found.items()]
     left_out = count - len(lines)
     rest = [_rest((OTHERS,) * len(groups), total, lines)] if left_out else []
