@@ -11,8 +11,8 @@ import msgspec
 from msgspec import Struct
 
 OURS = "gateway"
-SPARE = "spare"
-"""The group of our process that waits to take the place of another."""
+FORK_SERVER = "fork-server"
+"""The group of our process that forks the others and has no part in a request."""
 BARE = "bare handler"
 PORTKEY = "Portkey"
 US_PER_S = 1e6
@@ -31,7 +31,7 @@ class Round(Struct, frozen=True, kw_only=True):
     """Of the same load sent directly to the provider; None if it was not."""
     failures: int = 0
     bare_us: float | None = None
-    """CPU microseconds per request of the bare handler, measured just before; None: it was not measured."""
+    """CPU microseconds per request of the bare handler, the mean of just before and just after; None: not measured."""
 
     @property
     def total_us(self) -> float:
@@ -63,7 +63,7 @@ class LoadRow(Struct, frozen=True, kw_only=True):
         return min(totals), max(totals)
 
     def in_bare_handlers(self, bare_us: float) -> float:
-        """Return the median of the totals, each in bare handlers of just before, or of `bare_us`: the median round may
+        """Return the median of the totals, each in the bare handlers around it, or of `bare_us`: the median round may
         have met a slower machine than the bare handler's.
         """
         return statistics.median(one.total_us / (one.bare_us or bare_us) for one in self.rounds)
@@ -106,7 +106,7 @@ class SystemResult(Struct, frozen=True, kw_only=True):
 
     def memory_of(self, *, servers: bool) -> float:
         """Return the memory in MB of the servers, or of all other processes that answer requests."""
-        return sum(mb for group, mb in self.memory_mb.items() if group != SPARE and (group in self.servers) == servers)
+        return sum(mb for group, mb in self.memory_mb.items() if (group in self.servers) == servers)
 
     def single_figures(self) -> dict[str, tuple[float, str]]:
         """Return what is not a cost of a request: values and their units, by name."""
@@ -115,8 +115,6 @@ class SystemResult(Struct, frozen=True, kw_only=True):
             figures["first request after start"] = (statistics.median(self.first_requests_ms), "ms")
         if self.memory_mb:
             figures["memory of own processes"] = (self.memory_of(servers=False), "MB")
-        if SPARE in self.memory_mb:
-            figures["memory of the spare process"] = (self.memory_mb[SPARE], "MB")
         if self.memory_of(servers=True):
             figures["memory of servers"] = (self.memory_of(servers=True), "MB")
         alone = next((row for row in self.rows if row.connections == 1), None)
@@ -190,7 +188,7 @@ def load_table(run: Run, peers: Run | None = None) -> str:
     for system in run.systems:
         for row in system.rows:
             middle, (low, high) = row.middle, row.span_us
-            parts = [f"{group} {us:,.0f}" for group, us in middle.cpu_us.items() if group != SPARE]
+            parts = [f"{group} {us:,.0f}" for group, us in middle.cpu_us.items() if group != FORK_SERVER]
             split = f" ({' + '.join(parts)})" if len(parts) > 1 else ""
             peer = to_peer(run, row.key, peers) if system.name == OURS else None
             failed = f" ({row.failures} FAILED)" if row.failures else ""

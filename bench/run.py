@@ -58,19 +58,22 @@ def loads_of(system: System) -> Sequence[Load]:
 
 
 def measure_loads(systems: Sequence[System], stub: Stub, rounds: int, share: float) -> dict[str, list[LoadRow]]:
-    """Measure every load of every system, all systems in turn within a round, and the bare handler before each row."""
+    """Measure every load of every system, all systems in turn within a round, and the bare handler around each row."""
     bare = next(system for system in systems if isinstance(system, BareHandler))
     measured: defaultdict[tuple[str, Load], list[Round]] = defaultdict(list)
+    before = measure(bare, BARE_LOAD, share=share)
     for number in range(rounds):
         for kind in LOADS:
-            bare_round = measure(bare, BARE_LOAD, share=share)
-            measured[bare.name, BARE_LOAD].append(bare_round)
             for system in systems:
                 if kind in loads_of(system):
                     began_s = time.monotonic()
                     one = measure(system, kind, share=system.share * share, straight=stub.target())
-                    measured[system.name, kind].append(replace(one, bare_us=bare_round.total_us))
                     took_s = time.monotonic() - began_s
+                    after = measure(bare, BARE_LOAD, share=share)
+                    bare_us = (before.total_us + after.total_us) / 2
+                    measured[system.name, kind].append(replace(one, bare_us=bare_us))
+                    measured[bare.name, BARE_LOAD].append(after)
+                    before = after
                     progress(f"round {number + 1}: {system.name}, {kind.name}, {kind.connections}", one, took_s)
     rows: defaultdict[str, list[LoadRow]] = defaultdict(list)
     for (name, kind), results in measured.items():

@@ -375,7 +375,6 @@ def main() -> None:
         share=arguments.share,
         worker_every_s=arguments.worker_every_s,
         projector_every_s=arguments.projector_every_s,
-        env={"GATEWAY_SPARE_PROCESS": "yes"},
     )
     provider = RunningProvider.start()
     try:

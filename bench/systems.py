@@ -23,7 +23,7 @@ import psutil
 from msgspec import Struct
 
 from bench.load import Target
-from bench.results import SPARE
+from bench.results import FORK_SERVER
 
 ROOT = Path(__file__).parent.parent
 CHAT_PATH = "/v1/chat/completions"
@@ -243,7 +243,7 @@ class System(ABC):
 def group_below_supervisor(process: psutil.Process) -> str:
     """Return the group of a process that `gateway up` has started."""
     line = " ".join(process.cmdline())
-    for group in ("api", "worker", "projector", SPARE):
+    for group in ("api", "worker", "projector", FORK_SERVER):
         if f"gateway {group}" in line:
             return group
     return "nats" if process.name() == "nats-server" else "postgresql"
@@ -353,7 +353,7 @@ class OurGateway(BudgetedSystem):
         "key, daily and monthly budget, rate limit, durable log (synchronous_commit = on), projections, metrics; "
         "one API process, one worker, embedded PostgreSQL and NATS"
     )
-    groups = ("api", "worker", "postgresql", "nats", "projector", "supervisor", SPARE)
+    groups = ("api", "worker", "postgresql", "nats", "projector", "supervisor", FORK_SERVER)
     servers = ("postgresql", "nats")
     has_cache = True
     limits: Mapping[str, float | None] = LIMITS

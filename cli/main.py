@@ -6,8 +6,6 @@ from pathlib import Path
 
 import click
 
-from infra.settings import SettingsError
-
 _PROCESSES = ("up", "api", "worker", "projector", "migrate")
 _GROUPS: dict[str, tuple[str, str]] = {
     # name: module, attribute
@@ -60,9 +58,12 @@ def up(**flags: object) -> None:
 
     Starts PostgreSQL, NATS, the API, a worker and the projector. The first start prints an API key. Ctrl-C stops it.
     """
-    from cli.up import up as run_up  # noqa: PLC0415 - the other commands need none of it
+    from cli.fork_server import ForkServer  # noqa: PLC0415 - the other commands need none of it
 
-    run_up(**flags)
+    with ForkServer() as fork_server:  # it imports while all else starts
+        from cli.up import up as run_up  # noqa: PLC0415
+
+        run_up(fork_server, **flags)
 
 
 @main.command()
@@ -73,7 +74,7 @@ def api(host: str | None, port: str | None, fd: int | None) -> None:
     """Run one API process. For production, with PostgreSQL and NATS servers of your own."""
     from api.process import run  # noqa: PLC0415
     from cli.processes import fail, listen, run_process, settings_for_process  # noqa: PLC0415
-    from infra.settings import require_master_key, require_other_providers  # noqa: PLC0415
+    from infra.settings import SettingsError, require_master_key, require_other_providers  # noqa: PLC0415
 
     settings = settings_for_process(host=host, port=port, sends_telemetry=True)
     try:
@@ -85,14 +86,13 @@ def api(host: str | None, port: str | None, fd: int | None) -> None:
     run_process(settings, "api", lambda stop: run(settings, listener, stop))
 
 
-@main.command(hidden=True)
+@main.command("fork-server", hidden=True)
 @click.option("--orders", type=int, required=True)
-@click.option("--fd", "fds", type=int, multiple=True)
-def spare(orders: int, fds: tuple[int, ...]) -> None:
-    """Wait to become the next process that `gateway up` has to start."""
-    from cli.spare import wait_and_become  # noqa: PLC0415
+def fork_server(orders: int) -> None:
+    """Fork the processes of `gateway up`."""
+    from cli.fork_server import serve_forks  # noqa: PLC0415
 
-    main(wait_and_become(orders, fds))
+    main(serve_forks(orders))
 
 
 @main.command()

@@ -16,7 +16,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from cli.spare import Order, SpareProcess, Taken
+from cli.fork_server import ForkedProcess, ForkServer
 from cli.terminal import CLEAR_LINE, TAB
 from domain.names import printable
 from infra.child import start_child
@@ -30,8 +30,8 @@ KILL_WAIT_S = 5.0
 PIECE_BYTES = 64 * 1024
 MAX_LINE_BYTES = 64 * 1024
 """A longer line is printed as several."""
-SPARE_POLL_S = 2.0
-"""Between two looks if a spare was taken. The process that it became starts first."""
+
+Process = subprocess.Popen[bytes] | ForkedProcess
 
 
 class ChildSpec(Struct, frozen=True, kw_only=True):
@@ -70,69 +70,51 @@ class Output:
 
 
 class Child:
-    """One process that is restarted if it ends: at once if there is a spare, else after longer and longer pauses."""
+    """One process that is restarted if it ends: at once, and after longer and longer pauses if it keeps ending."""
 
-    def __init__(self, spec: ChildSpec, output: Output, spare: SpareProcess | None = None) -> None:
+    def __init__(self, spec: ChildSpec, output: Output, fork_server: ForkServer) -> None:
         self._spec = spec
         self._output = output
-        self._spare = spare
-        self._process: subprocess.Popen[bytes] | None = None
+        self._fork_server = fork_server
+        self._process: Process | None = None
+        self._is_starting = asyncio.Lock()
         self._stopping = False
 
     async def run(self) -> None:
         """Start the process, and start it again if it ends, until `stop`."""
-        backoff_s = FIRST_BACKOFF_S
-        taken: Taken | None = None
+        backoff_s = 0.0
         while not self._stopping:
             started = time.monotonic()
-            code = await (self._run_taken(taken) if taken is not None else self._run_once())
+            code = await self._run_once()
             if self._stopping:
                 return
             if time.monotonic() - started > HEALTHY_AFTER_S:
-                backoff_s = FIRST_BACKOFF_S
-            taken = self._take_spare()
-            if taken is not None:
-                self._output.say(self._spec.name, f"ended ({_exit_reason(code)}); a spare process takes its place")
-                continue
-            self._output.say(self._spec.name, f"ended ({_exit_reason(code)}); starting it again in {backoff_s:g} s")
+                backoff_s = 0.0
+            pause = f" in {backoff_s:g} s" if backoff_s else ""
+            self._output.say(self._spec.name, f"ended ({_exit_reason(code)}); starting it again{pause}")
             await asyncio.sleep(backoff_s)
-            backoff_s = min(MAX_BACKOFF_S, backoff_s * 2)
+            backoff_s = min(MAX_BACKOFF_S, max(FIRST_BACKOFF_S, backoff_s * 2))
 
     async def stop(self, timeout_s: float) -> None:
         """Send SIGTERM, and SIGKILL if the process has not ended after `timeout_s`."""
         self._stopping = True
-        process = self._process
+        async with self._is_starting:
+            process = self._process
         if process is None or process.poll() is not None:
             return
         process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + timeout_s
-        while process.poll() is None and time.monotonic() < deadline:  # noqa: ASYNC110 - a process sets no event
-            await asyncio.sleep(POLL_S / 2)
-        if process.poll() is None:
+        try:
+            await asyncio.wait_for(_exit_code(process), timeout_s)
+        except TimeoutError:
             self._output.say(self._spec.name, f"did not stop within {timeout_s:.0f} s: killed")
             process.kill()
-            await asyncio.to_thread(process.wait, KILL_WAIT_S)
-
-    def _take_spare(self) -> Taken | None:
-        if self._spare is None:
-            return None
-        order = Order(argv=self._spec.argv, env=self._spec.env, keeps_fds=self._spec.pass_fds)
-        return self._spare.take(order)
-
-    async def _run_taken(self, taken: Taken) -> int:
-        self._process = taken.process
-        try:
-            await self._print_lines(taken.output)
-        finally:
-            taken.transport.close()
-        return await asyncio.to_thread(self._process.wait)
+            await asyncio.wait_for(_exit_code(process), KILL_WAIT_S)
 
     async def _run_once(self) -> int:
         read_end, write_end = os.pipe()
         try:
-            self._process = start_child(
-                self._spec.argv, env=self._spec.env, output=write_end, pass_fds=self._spec.pass_fds
-            )
+            async with self._is_starting:
+                process = self._process = await self._start(write_end)
         finally:
             os.close(write_end)
         with os.fdopen(read_end, "rb") as output:
@@ -144,7 +126,15 @@ class Child:
                 await self._print_lines(reader)
             finally:
                 transport.close()
-        return await asyncio.to_thread(self._process.wait)
+        return 0 if process is None else await _exit_code(process)
+
+    async def _start(self, output: int) -> Process | None:
+        """Start the process. None: nobody wants it any more."""
+        spec = self._spec
+        forked = await self._fork_server.fork(spec.argv, env=spec.env, output=output, pass_fds=spec.pass_fds)
+        if forked is not None or self._stopping:
+            return forked
+        return start_child(spec.argv, env=spec.env, output=output, pass_fds=spec.pass_fds)
 
     async def _print_lines(self, reader: asyncio.StreamReader) -> None:
         """Print the lines that come, all that are there at a time."""
@@ -198,29 +188,21 @@ async def supervise(
     *,
     drain_s: float,
     when_started: Callable[[], Coroutine[Any, Any, None]],
-    spare: SpareProcess | None = None,
+    fork_server: ForkServer,
 ) -> None:
     """Run the children until `stop` is set. Then stop them group by group, all within `drain_s`.
 
-    Once they have started, a `spare` is kept at hand.
+    The `fork_server` stops first: nothing starts any more.
     """
     all_children = [child for group in children for child in group]
     runs = [asyncio.create_task(child.run()) for child in all_children]
     watches = [asyncio.create_task(server.watch()) for server in servers]
-
-    async def then_keep_spare() -> None:
-        await when_started()
-        while spare is not None:
-            await spare.prepare()
-            await asyncio.sleep(SPARE_POLL_S)
-
-    started = asyncio.create_task(then_keep_spare())
+    started = asyncio.create_task(when_started())
     await stop.wait()
     started.cancel()
-    if spare is not None:
-        spare.stop()
     for watch in watches:
         watch.cancel()
+    fork_server.stop()
     deadline = time.monotonic() + drain_s
     for group in children:
         left_s = max(1.0, deadline - time.monotonic())
@@ -231,13 +213,13 @@ async def supervise(
         await asyncio.gather(*runs, *watches, started, return_exceptions=True)
 
 
-async def _exit_code(process: "subprocess.Popen[bytes]") -> int:
+async def _exit_code(process: Process) -> int:
     """Wait until a process ends, and return its exit code.
 
     Linux has a descriptor for a process, which becomes readable when it ends; elsewhere the process is polled.
     """
-    if process.poll() is not None:  # its id may be another's by now
-        return int(process.returncode)
+    if (code := process.poll()) is not None:  # its id may be another's by now
+        return code
     try:
         descriptor = os.pidfd_open(process.pid)
     except (AttributeError, OSError):
@@ -251,7 +233,7 @@ async def _exit_code(process: "subprocess.Popen[bytes]") -> int:
     finally:
         loop.remove_reader(descriptor)
         os.close(descriptor)
-    return process.wait()
+    return await _exit_code(process)
 
 
 def _exit_reason(code: int) -> str:

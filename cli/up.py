@@ -7,7 +7,6 @@ import itertools
 import os
 import socket
 import sys
-import sysconfig
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,10 +24,10 @@ from cli.data_directory import (
     locked,
     remember_public_key,
 )
+from cli.fork_server import ForkServer, gateway_command
 from cli.greeting import displayed_host, print_greeting, step
 from cli.migration import migrate_apart
 from cli.processes import RUNNING_FILE, Running, fail, listen, read_settings, stop_on_signals, write_running
-from cli.spare import SpareProcess
 from cli.supervisor import Child, ChildSpec, Output, Server, supervise
 from domain.credentials import DEFAULT_CREDENTIAL
 from infra.audit_keys import encode_key
@@ -93,7 +92,7 @@ class NotReadyError(Exception):
     """The processes have not become ready in time. They may yet."""
 
 
-def up(**flags: object) -> None:
+def up(fork_server: ForkServer, **flags: object) -> None:
     """Start all processes, keep them running, stop them in order."""
     settings = read_settings(sends_telemetry=True, **flags)
     configure_logging(settings.log_format, process="up", secrets=settings.secret_texts, level=settings.log_level)
@@ -121,11 +120,12 @@ def up(**flags: object) -> None:
             servers_running.callback(writer.close)
             output = Output(writer)
             settings, servers, database_urls = _start_servers(settings, servers_running, output)
+            if fork_server.process is not None:
+                servers.append(Server("fork-server", lambda: fork_server.process, fork_server.launch, output))
             servers_running.callback((settings.data_dir / RUNNING_FILE).unlink, missing_ok=True)
-            spare = SpareProcess(_argv("spare"), (listener.fileno(),)) if settings.spare_process else None
             sockets = Path(servers_running.enter_context(_socket_directory()))
-            children = _children(settings, listener, database_urls, spare, sockets, output)
-            asyncio.run(_run(settings, children, servers, generated_master_key, spare, output))
+            children = _children(settings, listener, database_urls, fork_server, sockets, output)
+            asyncio.run(_run(settings, children, servers, generated_master_key, fork_server, output))
 
 
 def _start_servers(
@@ -167,7 +167,7 @@ async def _run(
     children: list[list[Child]],
     servers: list[Server],
     generated_master_key: GeneratedMasterKey | None,
-    spare: SpareProcess | None,
+    fork_server: ForkServer,
     output: Output,
 ) -> None:
     assert settings.database_url is not None, "started, or set by the environment"
@@ -177,7 +177,7 @@ async def _run(
     stop_on_signals(stop)
     if not await is_migrated(settings.owner_url, settings.database_roles, settings.role):
         with step("migrating the database"):
-            is_migrated_now = await migrate_apart(_argv("migrate"), _environment_of_migration(settings), stop)
+            is_migrated_now = await migrate_apart(gateway_command("migrate"), _environment_of_migration(settings), stop)
         if not is_migrated_now:
             output.say("up", "stopped")
             return
@@ -205,7 +205,7 @@ async def _run(
         else:
             print_greeting(settings, address, first_key, generated_master_key)
 
-    await supervise(children, servers, stop, drain_s=DRAIN_S, when_started=when_started, spare=spare)
+    await supervise(children, servers, stop, drain_s=DRAIN_S, when_started=when_started, fork_server=fork_server)
     output.say("up", "stopped")
 
 
@@ -213,7 +213,7 @@ def _children(
     settings: Settings,
     listener: socket.socket,
     database_urls: dict[Process, str],
-    spare: SpareProcess | None,
+    fork_server: ForkServer,
     sockets: Path,
     output: Output,
 ) -> list[list[Child]]:
@@ -253,7 +253,11 @@ def _children(
 
     def child(kind: Process, name: str, *options: str, fds: tuple[int, ...] = ()) -> Child:
         environment = environments[kind] | place(name)
-        return Child(ChildSpec(name=name, argv=_argv(kind, *options), env=environment, pass_fds=fds), output, spare)
+        return Child(
+            ChildSpec(name=name, argv=gateway_command(kind, *options), env=environment, pass_fds=fds),
+            output,
+            fork_server,
+        )
 
     return [
         [child("api", f"api-{n}", "--fd", str(fd), fds=(fd,)) for n in range(1, settings.api_processes + 1)],
@@ -311,10 +315,6 @@ def _socket_directory() -> tempfile.TemporaryDirectory[str]:
         dir=usual if len(usual) <= MAX_SOCKETS_PARENT_CHARS else "/tmp",  # noqa: S108 - a directory of its own in it
         ignore_cleanup_errors=True,
     )
-
-
-def _argv(*command: str) -> tuple[str, ...]:
-    return (sys.executable, str(Path(sysconfig.get_path("scripts")) / "gateway"), *command)
 
 
 async def _wait_until_ready(address: str, settings: Settings) -> None:

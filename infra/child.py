@@ -8,12 +8,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 KILL_WAIT_S = 5.0
+_libc = ctypes.CDLL(None)  # loaded before any fork
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 PRIVATE_UMASK = 0o077
 
 SYSTEM_VARIABLES = frozenset(
@@ -58,7 +61,7 @@ def start_child(
         stderr=subprocess.STDOUT if output is not None else None,
         pass_fds=tuple(pass_fds),
         process_group=0,
-        preexec_fn=_dies_with_parent(death_signal),  # noqa: PLW1509 - one prctl call, before any thread is started
+        preexec_fn=lambda: die_with_parent(death_signal),  # noqa: PLW1509 - one prctl call, before any thread is started
     )
 
 
@@ -73,12 +76,21 @@ def stop_child(process: "subprocess.Popen[bytes]", how: signal.Signals, *, timeo
         process.wait(KILL_WAIT_S)
 
 
-def _dies_with_parent(death_signal: signal.Signals) -> Any:
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None).prctl
+def die_with_parent(death_signal: signal.Signals) -> None:
+    """Have the kernel send this process a signal when its parent dies. Only Linux can."""
+    _prctl(_PR_SET_PDEATHSIG, int(death_signal))
 
-    def set_death_signal() -> None:
-        prctl(_PR_SET_PDEATHSIG, int(death_signal))
 
-    return set_death_signal
+@contextmanager
+def inheriting_orphans() -> Iterator[None]:
+    """Become, for now, the parent of the processes below this one whose own parent ends. Only Linux can."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    try:
+        yield
+    finally:
+        _prctl(_PR_SET_CHILD_SUBREAPER, 0)
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        _libc.prctl(option, value)

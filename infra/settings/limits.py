@@ -4,10 +4,10 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from infra.environment_variables import (
-    Variable,
-)
+from infra.environment_variables import Variable
 from infra.settings.providers import ProviderSettings
+
+DEFAULT_MAX_BODY_BYTES = 32 * 1024 * 1024
 
 
 class LimitSettings(ProviderSettings, frozen=True, kw_only=True):
@@ -61,7 +61,7 @@ class LimitSettings(ProviderSettings, frozen=True, kw_only=True):
         Variable(
             "GATEWAY_MAX_BODY_BYTES", "larger requests, as they are unpacked, get 413", "bytes, 1024 to 1073741824"
         ),
-    ] = 32 * 1024 * 1024
+    ] = DEFAULT_MAX_BODY_BYTES
     max_bytes_in_hand: Annotated[
         int,
         Meta(ge=2**20, le=2**40),

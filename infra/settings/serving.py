@@ -7,7 +7,6 @@ from msgspec import Meta, Struct
 
 from infra.environment_variables import (
     Variable,
-    yes_or_no,
 )
 
 
@@ -35,15 +34,6 @@ class ServingSettings(Struct, frozen=True, kw_only=True):
         Meta(ge=1, le=64),
         Variable("GATEWAY_WORKERS", "how many `gateway up` runs", "a whole number, 1 to 64"),
     ] = 1
-    spare_process: Annotated[
-        bool,
-        Variable(
-            "GATEWAY_SPARE_PROCESS",
-            "whether `gateway up` keeps a process at hand (some 160 MB) that takes the place of one that dies at once",
-            "yes or no",
-            parse=yes_or_no,
-        ),
-    ] = True
     worker_slots: Annotated[
         int,
         Meta(ge=1, le=4_096),

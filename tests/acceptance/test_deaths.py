@@ -25,7 +25,6 @@ GRACE_S = 6.0
 """For a machine with other things to do. Without heartbeats of their own, jobs came again after ten seconds."""
 REQUESTS = 20
 STREAMS = 12
-MIN_SPARE_BYTES = 100 * 1024 * 1024
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +36,8 @@ def provider() -> Iterator[RunningProvider]:
 
 @pytest.fixture(scope="module")
 def mortal(tmp_path_factory: pytest.TempPathFactory, provider: RunningProvider) -> Iterator[Gateway]:
-    """Return a gateway with two workers and a spare process."""
-    env = environment_for(provider) | {"GATEWAY_SPARE_PROCESS": "yes"}
+    """Return a gateway with two workers."""
+    env = environment_for(provider)
     gateway = Gateway.start(tmp_path_factory.mktemp("mortal") / "data", "--workers", "2", env=env)
     yield gateway
     gateway.stop()
@@ -186,18 +185,39 @@ async def read_response(
                     begun.release()
 
 
-async def test_a_spare_takes_the_place_of_the_only_api_process(mortal: Gateway) -> None:
-    await eventually(lambda: mortal.processes("spare"), within_s=60)
-    (spare,) = mortal.processes("spare")
-    await eventually(lambda: is_idle(spare), within_s=90)
-    secrets = [name for name in spare.environ() if name.startswith(("GATEWAY_", "OPENAI_", "ANTHROPIC_"))]
-    assert secrets == [], "a spare has no secrets before it is needed"
+async def test_a_process_that_dies_is_forked_again_from_one_without_secrets(mortal: Gateway, caller: Client) -> None:
+    (server,) = mortal.processes("fork-server")
+    secrets = [name for name in server.environ() if name.startswith(("GATEWAY_", "OPENAI_", "ANTHROPIC_"))]
+    assert secrets == [], "what it forks gets its environment then"
     (api,) = mortal.processes("api")
     api.kill()
     async with aiohttp.ClientSession() as fresh, fresh.get(f"{mortal.address}/health/live") as answer:
         assert answer.status == 200, "the connection waits for it, and is not refused"
     (new,) = mortal.processes("api")
-    assert new.pid == spare.pid
+    assert parent_of(new) == mortal.process.pid
+    assert not any(name.startswith("GATEWAY_") for name in new.environ()), "its settings are in its memory alone"
+    status, _, _ = await caller.chat("to the new process", cache=False)
+    assert status == 200
+
+
+async def test_the_death_of_the_fork_server_ends_no_process(mortal: Gateway, caller: Client) -> None:
+    kinds = ("api", "worker", "projector")
+    before = {kind: {one.pid for one in mortal.processes(kind)} for kind in kinds}
+    (server,) = mortal.processes("fork-server")
+    requests = ask(caller, "while it dies")
+    server.kill()
+    answers = await asyncio.gather(*requests)
+    assert [status for status, _, _ in answers] == [200] * REQUESTS
+    assert {kind: {one.pid for one in mortal.processes(kind)} for kind in kinds} == before
+    await replaced_after_its_death(mortal, "projector")
+    await eventually(lambda: [one for one in mortal.processes("fork-server") if one.pid != server.pid], within_s=60)
+
+
+async def test_a_fork_server_that_stands_still_holds_up_no_start(mortal: Gateway) -> None:
+    (server,) = mortal.processes("fork-server")
+    server.send_signal(signal.SIGSTOP)
+    await replaced_after_its_death(mortal, "projector")
+    assert server not in mortal.processes("fork-server"), "it was killed: it must not fork what was given up"
 
 
 async def test_processes_survive_a_restart_of_postgresql_with_a_line_and_no_trace(
@@ -251,9 +271,14 @@ async def test_nothing_is_called_again_for_callers_that_died_with_everything_els
         gateway.stop()
 
 
-def is_idle(spare: psutil.Process) -> bool:
-    """Return True if a spare has imported what it needs: it waits for its order."""
-    return bool(spare.memory_info().rss > MIN_SPARE_BYTES and spare.cpu_percent(0.5) == 0)
+async def replaced_after_its_death(gateway: Gateway, kind: str) -> None:
+    """Kill the only process of a kind, and wait until another is at work."""
+    written = len(gateway.errors())
+    (process,) = gateway.processes(kind)
+    process.kill()
+    await eventually(lambda: f'"event": "{kind}_ready"' in gateway.errors()[written:], within_s=60)
+    (new,) = gateway.processes(kind)
+    assert new.pid != process.pid
 
 
 def parent_of(process: psutil.Process) -> int | None:

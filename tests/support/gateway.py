@@ -21,20 +21,18 @@ from tests.provider.running import RunningProvider
 COMMAND = str(Path(sysconfig.get_path("scripts")) / "gateway")
 START_TIMEOUT_S = 240
 STOP_TIMEOUT_S = 35
-WITHOUT_SPARE = {"GATEWAY_SPARE_PROCESS": "no"}
-"""Most tests kill nothing, and start many gateways on few cores."""
 NEWS_S = 2
 """Until every process acts on a change: each reads again after 0.9 s."""
 
 
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the environment without the gateway settings of the person who runs the tests, and without a spare."""
+    """Return the environment without the gateway settings of the person who runs the tests."""
     kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("GATEWAY_", "OPENAI_", "ANTHROPIC_", "OTEL_"))
     }
-    return kept | WITHOUT_SPARE | dict(extra or {})
+    return kept | dict(extra or {})
 
 
 class Gateway:

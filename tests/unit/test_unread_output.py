@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from cli.fork_server import ForkServer
 from cli.supervisor import MAX_LINE_BYTES, Child, ChildSpec, Output
 from infra.line_writer import PIECE_BYTES, LineWriter
 from tests.support.waiting import eventually_so
@@ -73,7 +74,7 @@ async def test_a_process_is_started_again_while_nobody_reads_what_it_says(tmp_pa
     talks = f"open('{starts}', 'a').write('.'); print(('{LINE}' + chr(10)) * {MORE_THAN_A_PIPE}, flush=True)"
     with pipe() as (read, write):
         writer = LineWriter(write, max_waiting_bytes=20_000)
-        child = Child(ChildSpec(name="api-1", argv=(sys.executable, "-c", talks), env={}), Output(writer))
+        child = Child(ChildSpec(name="api-1", argv=(sys.executable, "-c", talks), env={}), Output(writer), ForkServer())
         run = asyncio.create_task(child.run())
 
         async def has_started_again() -> bool:
@@ -98,7 +99,7 @@ async def test_the_lines_of_a_process_are_printed_whole_each_under_its_name() ->
     says = "import os, time; os.write(1, b'one\\ntw'); time.sleep(0.1); os.write(1, b'o\\n\\n\\x1b[2Jthree')"
     with pipe() as (read, write):
         writer = LineWriter(write)
-        child = Child(ChildSpec(name="api-1", argv=(sys.executable, "-c", says), env={}), Output(writer))
+        child = Child(ChildSpec(name="api-1", argv=(sys.executable, "-c", says), env={}), Output(writer), ForkServer())
         run = asyncio.create_task(child.run())
         printed = "".join(f"api-1       | {line}\n" for line in ("one", "two", "", "\\u001b[2Jthree"))
         found = await asyncio.to_thread(read_until, read, b"three\n")
@@ -113,7 +114,7 @@ async def test_a_line_without_an_end_is_printed_in_pieces() -> None:
     says = f"import os; os.write(1, b'x' * {3 * MAX_LINE_BYTES}); os.write(1, b'\\ny\\n')"
     with pipe() as (read, write):
         writer = LineWriter(write)
-        child = Child(ChildSpec(name="api-1", argv=(sys.executable, "-c", says), env={}), Output(writer))
+        child = Child(ChildSpec(name="api-1", argv=(sys.executable, "-c", says), env={}), Output(writer), ForkServer())
         run = asyncio.create_task(child.run())
         printed = await asyncio.to_thread(read_until, read, b"| y\n")
         await child.stop(5)

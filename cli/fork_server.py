@@ -1,0 +1,238 @@
+"""A fork server: a process that has imported everything, from which `gateway up` forks the processes of the gateway.
+
+Starting Python, importing, and making the routes of the API take longer than everything else that a process does before
+it serves. That happens once, and the memory of it is shared. Both ends are here: `ForkServer` is the supervisor's,
+`serve_forks` the other's. The server has no secret: a process gets its environment when it is forked. A forked process
+is a child of the supervisor, so it outlives the server.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import gc
+import importlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+import msgspec
+from msgspec import Struct
+from setproctitle import setproctitle
+
+from infra.child import die_with_parent, inheriting_orphans, start_child
+
+MODULES = ("cli.processes", "api.process", "workers.process", "projections.process")
+"""What the processes of the gateway import."""
+READY = b"ready\n"
+START_TIMEOUT_S = 60.0
+FORK_TIMEOUT_S = 10.0
+STOP_WAIT_S = 5.0
+PIECE_BYTES = 64 * 1024
+MAX_REPLY_BYTES = 32
+MAX_FDS = 16
+STANDARD_OUTPUT, STANDARD_ERROR = 1, 2
+_GO = b"g"
+_PREFIXES_OF_SETTINGS = ("GATEWAY_", "OTEL_", "OPENAI_", "ANTHROPIC_")
+
+
+class Order(Struct, frozen=True, kw_only=True):
+    """What a forked process is to be. Its file descriptors travel beside the order."""
+
+    argv: tuple[str, ...]
+    """As of a process that is started: the interpreter, the script, the command and its options."""
+    env: dict[str, str]
+    fds: tuple[int, ...]
+    """The numbers that the descriptors are to have. The first is its output."""
+
+
+class ForkedProcess:
+    """A child that `subprocess` has not started, with those of its methods that a supervisor uses."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """Return the exit code, negative for a signal; None while the process runs."""
+        if self.returncode is None:
+            ended, status = os.waitpid(self.pid, os.WNOHANG)
+            if ended:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless the process has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Send SIGKILL, unless the process has ended."""
+        self.send_signal(signal.SIGKILL)
+
+
+class ForkServer:
+    """The supervisor's end. Where it does not run, it forks nothing, and each process is started as a program.
+
+    Linux only: elsewhere, libraries of the system forbid a fork that starts no program.
+    """
+
+    def __init__(self) -> None:
+        self._orders: socket.socket | None = None
+        self._is_ready = False
+        self._one_at_a_time = asyncio.Lock()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        if sys.platform == "linux":
+            self.launch()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def launch(self) -> None:
+        """Start the server, and do not wait until it has imported everything."""
+        if self._orders is not None:
+            self._orders.close()
+        self._orders, theirs = socket.socketpair()
+        self._is_ready = False
+        with theirs:
+            self.process = start_child(
+                gateway_command("fork-server", "--orders", str(theirs.fileno())),
+                env=_without_settings(os.environ),
+                pass_fds=(theirs.fileno(),),
+            )
+
+    async def fork(
+        self, argv: Sequence[str], *, env: Mapping[str, str], output: int, pass_fds: Sequence[int] = ()
+    ) -> ForkedProcess | None:
+        """Have a process forked that prints to the descriptor `output`. None: there is no server that can."""
+        order = Order(argv=tuple(argv), env=dict(env), fds=(STANDARD_OUTPUT, *pass_fds))
+        async with self._one_at_a_time:
+            return await asyncio.to_thread(self._fork, order, (output, *pass_fds))
+
+    def stop(self) -> None:
+        """End the server. What it has forked goes on."""
+        if self._orders is not None:
+            self._orders.close()
+            self._orders = None
+        if self.process is not None:
+            self.process.kill()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(STOP_WAIT_S)
+
+    def _fork(self, order: Order, fds: Sequence[int]) -> ForkedProcess | None:
+        if self._orders is None or self.process is None or self.process.poll() is not None:
+            return None
+        try:
+            if not self._is_ready:
+                self._orders.settimeout(START_TIMEOUT_S)
+                self._is_ready = self._orders.recv(len(READY), socket.MSG_WAITALL) == READY
+            self._orders.settimeout(FORK_TIMEOUT_S)
+            text = msgspec.json.encode(order) + b"\n"
+            with inheriting_orphans():
+                sent = socket.send_fds(self._orders, [text], fds)
+                self._orders.sendall(text[sent:])
+                pid = int(self._orders.recv(MAX_REPLY_BYTES))
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # raises unless it is a child of ours
+        except (OSError, ValueError):  # the server has died, or stands still
+            self.stop()
+            return None
+        return ForkedProcess(pid)
+
+
+def gateway_command(*arguments: str) -> tuple[str, ...]:
+    """Return the command line of the `gateway` that this process is of."""
+    return (sys.executable, str(Path(sysconfig.get_path("scripts")) / "gateway"), *arguments)
+
+
+def _without_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environ.items() if not name.startswith(_PREFIXES_OF_SETTINGS)}
+
+
+def serve_forks(orders: int) -> list[str]:
+    """Import everything, then fork a process for each order. Returns in each of them, with the command's arguments.
+
+    When the supervisor has ended, this process ends too.
+    """
+    supervisor = os.getppid()
+    gc.disable()  # it would take a sixth of the time
+    for module in MODULES:
+        importlib.import_module(module)
+    importlib.import_module("api.app").prepare()
+    gc.freeze()  # no collection in a forked process copies any of it
+    with socket.socket(fileno=orders) as connection:
+        connection.sendall(READY)
+        while True:
+            order, fds = _next_order(connection)
+            if _fork_child_of_supervisor(connection):
+                break
+            for fd in fds:
+                os.close(fd)
+    os.setpgid(0, 0)
+    die_with_parent(signal.SIGTERM)
+    if os.getppid() != supervisor:
+        sys.exit(0)
+    gc.enable()
+    _number(fds, order.fds)
+    os.dup2(STANDARD_OUTPUT, STANDARD_ERROR)
+    setproctitle(" ".join(order.argv))  # first: it finds the arguments by way of the environment's old place
+    os.environ.clear()
+    os.environ.update(order.env)
+    time.tzset()
+    return list(order.argv[2:])
+
+
+def _next_order(connection: socket.socket) -> tuple[Order, list[int]]:
+    """Wait for an order. Return it, and its descriptors."""
+    text, fds, _, _ = socket.recv_fds(connection, PIECE_BYTES, MAX_FDS)
+    while text and not text.endswith(b"\n"):
+        piece = connection.recv(PIECE_BYTES)
+        text = text + piece if piece else b""
+    if not text:
+        sys.exit(0)
+    return msgspec.json.decode(text, type=Order), fds
+
+
+def _number(fds: Sequence[int], numbers: Sequence[int]) -> None:
+    """Give descriptors other numbers, by way of some that nobody wants."""
+    apart = [fcntl.fcntl(fd, fcntl.F_DUPFD, max(numbers) + 1) for fd in fds]
+    for fd in fds:
+        os.close(fd)
+    for fd, number in zip(apart, numbers, strict=True):
+        os.dup2(fd, number)
+        os.close(fd)
+
+
+def _fork_child_of_supervisor(connection: socket.socket) -> bool:
+    """Fork by way of a process that ends at once, so that the supervisor inherits the new one. Tell it the id.
+
+    Returns True in the new process, once it is the supervisor's and the supervisor has been told.
+    """
+    id_read, id_write = os.pipe()
+    go_read, go_write = os.pipe()
+    between = os.fork()
+    if between == 0:
+        pid = os.fork()
+        if pid != 0:
+            os.write(id_write, str(pid).encode())
+            os._exit(0)
+        for fd in (id_read, id_write, go_write):
+            os.close(fd)
+        if os.read(go_read, 1) != _GO:  # the server has died: nobody knows this process
+            os._exit(0)
+        os.close(go_read)
+        return True
+    os.waitpid(between, 0)
+    connection.sendall(os.read(id_read, MAX_REPLY_BYTES))
+    os.write(go_write, _GO)
+    for fd in (id_read, id_write, go_read, go_write):
+        os.close(fd)
+    return False
