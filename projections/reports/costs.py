@@ -143,8 +143,8 @@ async def breakdown(
 ) -> Breakdown:
     """Return at most so many groups: those with the highest costs, or the newest if time is the first of the groups.
 
-    However many groups there are, the process holds no more than some thousands of them. Of keys and projects, which
-    may be many, the sums that rank them are read first, then all sums of those that come first. `keys`: the answer of
+    However many groups there are, the process holds no more than some thousands of them. Of keys, which may be many,
+    the two sums that rank them are read first, then all sums of those that come first. `keys`: the answer of
     `highest_keys`, if it is known; None: it is read if it is needed. Raises as `cost_report`.
     """
     said = _attribute_in(groups)
@@ -152,12 +152,11 @@ async def breakdown(
         most = min(most, MAX_SAID)
         return await _breakdown_of_said(pool, scope, window, groups, said, most, newest_first=newest_first)
     source = ranked = source_of(scope, window, groups)
-    has_keys = scope.key_id is None and "key" in groups
-    if not has_keys and (scope.project_id is not None or "project" not in groups):
+    if scope.key_id is not None or "key" not in groups:
         found = await read_most(pool, source, most, newest_first=newest_first)
         return _of_groups(groups, found.groups, found.count, found.total, newest_first=newest_first)
     beyond = 0
-    if has_keys and set(groups) - {"key", "project"}:
+    if set(groups) - {"key", "project"}:
         keys = keys or await highest_keys(pool, scope, window)
         beyond = keys.count - len(keys.first)
         if beyond:
