@@ -26,9 +26,9 @@ from projections.scope import Scope
 MAX_PAGE = 200
 LOOKED_AT_ONCE = 5_000
 """Requests that a first statement looks at for a filter that no index answers: a few milliseconds of the database's."""
-MOST_LOOKED_AT_ONCE = 80_000
-"""Each statement looks at twice as many as the one before, up to these: so none takes much longer than all before it,
-however slow the disk is, and most of a look's time is PostgreSQL's.
+MOST_LOOKED_AT_ONCE = 40_000
+"""Each statement looks at twice as many as the one before, up to these, so that most of a look's time is PostgreSQL's.
+They are a few thousand pages, should a slow disk have to read them.
 """
 LOOK_S = 0.05
 """How long a look goes on before its last statement. A caller who wants more looks further."""
