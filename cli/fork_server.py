@@ -34,22 +34,21 @@ READY = b"ready\n"
 START_TIMEOUT_S = 60.0
 FORK_TIMEOUT_S = 10.0
 STOP_WAIT_S = 5.0
-PIECE_BYTES = 64 * 1024
 MAX_REPLY_BYTES = 32
 MAX_FDS = 16
 STANDARD_OUTPUT, STANDARD_ERROR = 1, 2
-_GO = b"g"
+_FORK, _GO = b"f", b"g"
 _PREFIXES_OF_SETTINGS = ("GATEWAY_", "OTEL_", "OPENAI_", "ANTHROPIC_")
 
 
 class Order(Struct, frozen=True, kw_only=True):
-    """What a forked process is to be. Its file descriptors travel beside the order."""
+    """What a forked process is to be. Nobody else reads it: it has secrets that other processes must not get."""
 
     argv: tuple[str, ...]
     """As of a process that is started: the interpreter, the script, the command and its options."""
     env: dict[str, str]
     fds: tuple[int, ...]
-    """The numbers that the descriptors are to have. The first is its output."""
+    """The numbers that its file descriptors are to have. The first is its output."""
 
 
 class ForkedProcess:
@@ -131,20 +130,24 @@ class ForkServer:
     def _fork(self, order: Order, fds: Sequence[int]) -> ForkedProcess | None:
         if self._orders is None or self.process is None or self.process.poll() is not None:
             return None
+        order_read, order_write = os.pipe()
         try:
             if not self._is_ready:
                 self._orders.settimeout(START_TIMEOUT_S)
                 self._is_ready = self._orders.recv(len(READY), socket.MSG_WAITALL) == READY
             self._orders.settimeout(FORK_TIMEOUT_S)
-            text = msgspec.json.encode(order) + b"\n"
             with inheriting_orphans():
-                sent = socket.send_fds(self._orders, [text], fds)
-                self._orders.sendall(text[sent:])
+                socket.send_fds(self._orders, [_FORK], [order_read, *fds])
                 pid = int(self._orders.recv(MAX_REPLY_BYTES))
             os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # raises unless it is a child of ours
         except (OSError, ValueError):  # the server has died, or stands still
             self.stop()
+            os.close(order_write)
             return None
+        finally:
+            os.close(order_read)
+        with contextlib.suppress(BrokenPipeError), os.fdopen(order_write, "wb") as pipe:  # it has died already
+            pipe.write(msgspec.json.encode(order))
         return ForkedProcess(pid)
 
 
@@ -171,7 +174,7 @@ def serve_forks(orders: int) -> list[str]:
     with socket.socket(fileno=orders) as connection:
         connection.sendall(READY)
         while True:
-            order, fds = _next_order(connection)
+            fds = _next_descriptors(connection)
             if _fork_child_of_supervisor(connection):
                 break
             for fd in fds:
@@ -181,7 +184,9 @@ def serve_forks(orders: int) -> list[str]:
     if os.getppid() != supervisor:
         sys.exit(0)
     gc.enable()
-    _number(fds, order.fds)
+    with os.fdopen(fds[0], "rb") as pipe:
+        order = msgspec.json.decode(pipe.read(), type=Order)
+    _number(fds[1:], order.fds)
     os.dup2(STANDARD_OUTPUT, STANDARD_ERROR)
     setproctitle(" ".join(order.argv))  # first: it finds the arguments by way of the environment's old place
     os.environ.clear()
@@ -190,15 +195,12 @@ def serve_forks(orders: int) -> list[str]:
     return list(order.argv[2:])
 
 
-def _next_order(connection: socket.socket) -> tuple[Order, list[int]]:
-    """Wait for an order. Return it, and its descriptors."""
-    text, fds, _, _ = socket.recv_fds(connection, PIECE_BYTES, MAX_FDS)
-    while text and not text.endswith(b"\n"):
-        piece = connection.recv(PIECE_BYTES)
-        text = text + piece if piece else b""
-    if not text:
+def _next_descriptors(connection: socket.socket) -> list[int]:
+    """Wait until a process is wanted. Return its descriptors; the first is of its order."""
+    asked, fds, _, _ = socket.recv_fds(connection, len(_FORK), MAX_FDS)
+    if not asked:
         sys.exit(0)
-    return msgspec.json.decode(text, type=Order), fds
+    return fds
 
 
 def _number(fds: Sequence[int], numbers: Sequence[int]) -> None:

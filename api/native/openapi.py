@@ -14,9 +14,11 @@ from litestar.openapi.spec import (
     OpenAPIMediaType,
     OpenAPIResponse,
     Operation,
+    Reference,
     RequestBody,
     Schema,
     SecurityScheme,
+    Tag,
 )
 from litestar.params import QueryParameter
 from litestar.plugins import OpenAPISchemaPlugin
@@ -34,25 +36,41 @@ API_KEY, MASTER_KEY = "apiKey", "masterKey"
 NEEDS_MASTER_KEY = [{MASTER_KEY: list[str]()}]
 KEY_OR_MASTER_KEY = [{API_KEY: list[str]()}, *NEEDS_MASTER_KEY]
 
-_FAILURES: dict[int | str, str] = {
-    400: "A field, or the JSON, is wrong",
-    401: "No key, or none that works",
-    402: "A budget does not cover it",
-    403: "The key may not do this",
-    404: "There is no such thing here, or no such model",
-    413: "The body is too large",
-    429: "A limit of the key's, or of the provider's",
+_TAGS = {
+    "completions": "Ask a model",
+    "jobs": "Requests that are answered later, one by one or as a batch",
+    "models": "The models that a request may name",
+    "api-keys": "A project's keys: what each may do, and its limits",
+    "providers": "Where requests go, with the credentials for it",
+    "routes": "Names that stand for several models",
+    "projects": "Projects and their settings",
+    "usage": "What was used and what it cost",
+    "requests": "Every request, with the way that it went",
+    "prices": "What models cost",
+    "audit": "The log, and proofs that it is whole",
+    "health": "Whether the gateway works",
+}
+"""The groups of operations, by a part of their paths. The first that a path has is its group."""
+_FAILURES: dict[str, str] = {
+    "400": "A field, or the JSON, is wrong",
+    "401": "No key, or none that works",
+    "402": "A budget does not cover it",
+    "403": "The key may not do this",
+    "404": "There is no such thing here, or no such model",
+    "413": "The body is too large",
+    "429": "A limit of the key's, or of the provider's",
     "4XX": "The provider refuses the request: its own status",
-    500: "Something went wrong here; the log says what",
-    502: "The provider is down, or refuses the key that it was called with",
-    503: "The queue is full, or the database or the broker is away",
-    504: "The provider did not answer in time",
+    "500": "Something went wrong here; the log says what",
+    "502": "The provider is down, or refuses the key that it was called with",
+    "503": "The queue is full, or the database or the broker is away",
+    "504": "The provider did not answer in time",
 }
 _NATIVE_FAILURES = (400, 401, 403, 404, 413, 500, 503)
 """Statuses of every native operation."""
 _COMPLETION_FAILURES = (402, 429, "4XX", 502, 504)
 """Further statuses of an operation that a provider answers; `4XX`: the provider's own status."""
 _REFERENCE = "#/components/schemas/{name}"
+_FAILURE = "Failure{status}"
 
 
 class MsgspecSchemas(OpenAPISchemaPlugin):
@@ -144,20 +162,25 @@ class _NativeDocument(OpenAPI):
 
 
 def _complete(document: OpenAPI, schemas: MsgspecSchemas) -> None:
-    """Add the failures, the headers and the components."""
+    """Add the groups, the failures, the headers and the components."""
+    failures: dict[str, OpenAPIResponse | Reference] = {}
     for path, operation in _operations(document):
+        operation.tags = [next(tag for tag in _TAGS if tag in path.split("/"))]
         responses = operation.responses = operation.responses or {}
         for status in _NATIVE_FAILURES if path.startswith(NATIVE_PATH) else (500,):
             responses[str(status)] = _failure(status)
         for status_text, response in responses.items():
-            assert isinstance(response, OpenAPIResponse), "written in place, never referred to"
-            if status_text.startswith("2"):
+            if isinstance(response, Reference):
+                failures[status_text] = _described_failure(status_text)
+            elif not status_text.startswith("2"):
+                response.headers = headers.of_failure(status_text)
+            else:
                 response.description = "Success"
                 response.headers = {**headers.of_response(), **(response.headers or {})}
-            else:
-                response.headers = headers.of_failure(status_text)
+    document.tags = [Tag(name=name, description=what) for name, what in _TAGS.items()]
     document.components = Components(
         schemas=dict(schemas.components()),
+        responses={_FAILURE.format(status=status): response for status, response in failures.items()},
         security_schemes={
             API_KEY: SecurityScheme(type="http", scheme="bearer", description="A key of a project's"),
             MASTER_KEY: SecurityScheme(
@@ -176,9 +199,16 @@ def _operations(document: OpenAPI) -> Iterator[tuple[str, Operation]]:
                 yield path, operation
 
 
-def _failure(status: int | str) -> OpenAPIResponse:
+def _failure(status: int | str) -> Reference:
+    """Refer to a failure, which is written once for all operations."""
+    return Reference(ref=f"#/components/responses/{_FAILURE.format(status=status)}")
+
+
+def _described_failure(status: str) -> OpenAPIResponse:
     return OpenAPIResponse(
-        description=_FAILURES[status], content={JSON: OpenAPIMediaType(schema=_schema(FailureEnvelope))}
+        description=_FAILURES[status],
+        content={JSON: OpenAPIMediaType(schema=_schema(FailureEnvelope))},
+        headers=headers.of_failure(status),
     )
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from cli.up import environment_of
 from tests.support.gateway import Client, Gateway
+from tests.support.process_memory import has_in_memory
 
 ENVIRON = {
     "PATH": "/bin",
@@ -59,11 +60,15 @@ def test_a_process_gets_the_secrets_that_it_needs(process: str) -> None:
 
 
 def test_only_workers_have_the_providers_keys(gateway: Gateway) -> None:
-    of = {name: [process.environ() for process in gateway.processes(name)] for name in NEEDED}
-    assert all("sk-test-openai-canary" in str(environ) for environ in of["worker"])
-    assert all("canary" not in str(environ) for environ in of["api"] + of["projector"])
-    assert all(gateway.master_key not in str(environ) for environ in of["worker"] + of["projector"])
-    assert all(not environ["GATEWAY_ENCRYPTION_KEY"] for environ in of["projector"])
+    """Not in an environment, and nowhere in the memory, of which each process inherits that of the fork server."""
+    of = {name: gateway.processes(name) for name in ("fork-server", *NEEDED)}
+    (fork_server,) = of["fork-server"]
+    assert all(has_in_memory(worker, "sk-test-openai-canary") for worker in of["worker"])
+    assert not any(has_in_memory(one, "sk-test-openai-canary") for one in [fork_server, *of["api"], *of["projector"]])
+    assert all(has_in_memory(api, gateway.master_key) for api in of["api"])
+    assert not any(has_in_memory(one, gateway.master_key) for one in [fork_server, *of["worker"], *of["projector"]])
+    encryption_key = (gateway.data_dir / "encryption.key").read_text().strip()
+    assert not any(has_in_memory(one, encryption_key) for one in [fork_server, *of["projector"]])
 
 
 def test_the_servers_have_no_secret_at_all(gateway: Gateway) -> None:
