@@ -38,4 +38,4 @@ def checked(given: Mapping[str, Any], shape: type[Shape], *, strict: bool = True
     try:
         return msgspec.convert(given, shape, strict=strict)
     except msgspec.ValidationError as error:
-        fail(invalid(error).message)
+        fail(invalid(error, shape).message)

@@ -102,7 +102,7 @@ def _settings(given: dict[str, object], models: tuple[str, ...]) -> KeySettings:
         body = msgspec.convert({names[field]: value for field, value in given.items()}, NewKeyBody, strict=False)
         return KeySettings(**key_settings({name: getattr(body, name) for name in body.__struct_fields__}))
     except msgspec.ValidationError as error:
-        fail(invalid(error).message)
+        fail(invalid(error, NewKeyBody).message)
     except InvalidRequest as error:
         fail(error.message)
 

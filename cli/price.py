@@ -49,7 +49,7 @@ def set_price(data_dir: Path | None, **given: str | None) -> None:
         values = {names[field]: value for field, value in given.items() if value is not None}
         body = msgspec.convert(values, NewPriceBody, strict=False)
     except msgspec.ValidationError as error:
-        fail(invalid(error).message)
+        fail(invalid(error, NewPriceBody).message)
 
     async def run(session: AdminSession) -> None:
         event = await price_set(session.pool, body)
