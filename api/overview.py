@@ -113,17 +113,12 @@ async def _read(pool: Pool, scope: Scope, window: Window, away: list[Away], all_
 
 
 async def _top(pool: Pool, scope: Scope, window: Window, group: str) -> list[Top]:
-    lines = await highest(pool, scope, window, group, most=MAX_TOP)
-    ids = [line.values[0] for line in lines]
+    found = await highest(pool, scope, window, group, most=MAX_TOP)
+    ids = [one.group[0] for one in found]
     names = await labels_of(pool, keys=ids if group == "key" else (), project_ids=ids if group == "project" else ())
     return [
-        Top(
-            id=line.values[0],
-            name=names.get(line.values[0], line.values[0]),
-            requests=sum(line.sums[f"{end}_requests"] for end in ("completed", "cached", "failed")),
-            cost=dollars(line.sums["cost_nano_usd"]),
-        )
-        for line in lines
+        Top(id=of, name=names.get(of, of), requests=one.requests, cost=dollars(one.cost_nano_usd))
+        for of, one in zip(ids, found, strict=True)
     ]
 
 

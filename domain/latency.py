@@ -4,7 +4,9 @@ Log-linear, as in HdrHistogram: below 64 ms a bucket for each millisecond, above
 percentile is off by at most 1.6 %.
 """
 
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 _STEPS = 32
 MAX_MS = 7 * 24 * 3600 * 1000
@@ -23,15 +25,13 @@ def middle_ms(bucket: int) -> int:
     return ((bucket - exponent * _STEPS) << exponent) + ((1 << exponent) >> 1)
 
 
-def percentile_ms(answers_by_bucket: Mapping[int, int], percent: int) -> int | None:
-    """The duration that `percent` of the answers did not exceed (nearest rank); None if there are none."""
-    total = sum(answers_by_bucket.values())
-    if not total:
-        return None
-    rank = -(-total * percent // 100)
-    seen = 0
-    for bucket in sorted(answers_by_bucket):
-        seen += answers_by_bucket[bucket]
-        if seen >= rank:
-            return middle_ms(bucket)
-    raise AssertionError("the ranks of a histogram reach its total")
+def percentiles_ms(answers_by_bucket: Mapping[int, int], percents: Sequence[int]) -> list[int | None]:
+    """For each of `percents`, the duration that so many of the answers did not exceed (nearest rank); None if there are
+    no answers.
+    """
+    buckets = sorted(answers_by_bucket)
+    up_to = list(accumulate(answers_by_bucket[bucket] for bucket in buckets))
+    if not up_to or not up_to[-1]:
+        return [None] * len(percents)
+    ranks = (-(-up_to[-1] * percent // 100) for percent in percents)
+    return [middle_ms(buckets[bisect_left(up_to, rank)]) for rank in ranks]

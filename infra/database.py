@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -50,6 +50,8 @@ MIGRATIONS = Path(__file__).parent.parent / "migrations"
 _REVISION = re.compile(r'^(revision|down_revision) = "(\w+)"$', re.MULTILINE)
 """What a migration's file says of its place."""
 
+_ANY_PLANS: Mapping[str, str] = {}
+"""As PostgreSQL's settings have it."""
 _HOT_PATH_PLANS = {
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
@@ -58,6 +60,11 @@ _HOT_PATH_PLANS = {
 }
 """Every hot statement looks rows up by key, so one plan stays right for ever. PostgreSQL plans it once, and a plan that
 was made while a table was empty does not scan the table later."""
+
+_REPORT_PLANS = {"plan_cache_mode": "force_custom_plan", "max_parallel_workers_per_gather": "0"}
+"""A report reads ten rows or a hundred thousand, as its days, keys and projects are: each is planned for its own. One
+plan for all compares each row with a hundred keys in turn. A second process takes longer to start than most reports.
+"""
 
 _LOST = (
     OSError,
@@ -91,9 +98,8 @@ Pool: TypeAlias = asyncpg.Pool
 Connection: TypeAlias = asyncpg.Connection
 
 
-def _server_settings(name: str, *, hot: bool) -> dict[str, str]:
-    settings = {"application_name": name, "timezone": "UTC", "jit": "off", "synchronous_commit": "on"}
-    return settings | _HOT_PATH_PLANS if hot else settings
+def _server_settings(name: str, plans: Mapping[str, str] = _ANY_PLANS) -> dict[str, str]:
+    return {"application_name": name, "timezone": "UTC", "jit": "off", "synchronous_commit": "on", **plans}
 
 
 class _PooledConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
@@ -180,6 +186,7 @@ async def open_report_pool(database_url: str, *, name: str) -> Pool:
         size=REPORT_POOL_MAX_CONNECTIONS,
         command_timeout_s=REPORT_COMMAND_TIMEOUT_S,
         pool_class=_ReportPool,
+        plans=_REPORT_PLANS,
     )
 
 
@@ -213,7 +220,13 @@ async def open_pool(
 
 
 async def _open_pool(
-    database_url: str, *, name: str, size: int, command_timeout_s: float, pool_class: type[Pool] = _BoundedPool
+    database_url: str,
+    *,
+    name: str,
+    size: int,
+    command_timeout_s: float,
+    pool_class: type[Pool] = _BoundedPool,
+    plans: Mapping[str, str] = _ANY_PLANS,
 ) -> Pool:
     return await pool_class(
         database_url,
@@ -226,7 +239,7 @@ async def _open_pool(
         record_class=asyncpg.Record,
         timeout=CONNECT_TIMEOUT_S,
         command_timeout=command_timeout_s,
-        server_settings=_server_settings(name, hot=False),
+        server_settings=_server_settings(name, plans),
     )
 
 
@@ -317,7 +330,7 @@ class HeldConnection:
                 self._database_url,
                 timeout=CONNECT_TIMEOUT_S,
                 command_timeout=HOT_COMMAND_TIMEOUT_S,
-                server_settings=_server_settings(self._name, hot=True),
+                server_settings=_server_settings(self._name, _HOT_PATH_PLANS),
             )
         except (*_LOST, asyncpg.PostgresError) as error:
             raise Unavailable(f"the database is away: {type(error).__name__}", retry_after_s=1) from error

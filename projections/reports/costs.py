@@ -6,19 +6,21 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from infra.database import Pool
 from projections.attributes import KEPT, METADATA_PREFIX
 from projections.reports.figures import dollars, is_lower_bound
 from projections.reports.scope import Window
 from projections.reports.sources import (
-    RANKED,
     Found,
     Group,
+    Ranked,
+    Ranking,
     day_or_hour,
     is_attribute,
     narrowed,
+    rank,
     read_most,
     read_sums,
     source_of,
@@ -124,32 +126,47 @@ async def cost_report(pool: Pool, scope: Scope, window: Window, groups: Sequence
     )
 
 
+async def highest_keys(pool: Pool, scope: Scope, window: Window) -> Ranking:
+    """Return the keys that are told apart by something else too. Raises as `cost_report`."""
+    return await rank(pool, source_of(scope, window, ("key",)), MAX_KEYS)
+
+
 async def breakdown(
-    pool: Pool, scope: Scope, window: Window, groups: Sequence[str], *, most: int, newest_first: bool = False
+    pool: Pool,
+    scope: Scope,
+    window: Window,
+    groups: Sequence[str],
+    *,
+    most: int,
+    newest_first: bool = False,
+    keys: Ranking | None = None,
 ) -> Breakdown:
     """Return at most so many groups: those with the highest costs, or the newest if time is the first of the groups.
 
     However many groups there are, the process holds no more than some thousands of them. Of keys, which may be many,
-    the few sums that rank them are read first, then all sums of those that come first. Raises as `cost_report`.
+    the two sums that rank them are read first, then all sums of those that come first. `keys`: the answer of
+    `highest_keys`, if it is known; None: it is read if it is needed. Raises as `cost_report`.
     """
     said = _attribute_in(groups)
     if said is not None:
         most = min(most, MAX_SAID)
         return await _breakdown_of_said(pool, scope, window, groups, said, most, newest_first=newest_first)
-    source = source_of(scope, window, groups)
+    source = ranked = source_of(scope, window, groups)
     if scope.key_id is not None or "key" not in groups:
         found = await read_most(pool, source, most, newest_first=newest_first)
         return _of_groups(groups, found.groups, found.count, found.total, newest_first=newest_first)
     beyond = 0
     if set(groups) - {"key", "project"}:
-        of_keys = await read_most(pool, structs.replace(source_of(scope, window, ("key",)), sums=RANKED), MAX_KEYS)
-        beyond = of_keys.count - len(of_keys.groups)
+        keys = keys or await highest_keys(pool, scope, window)
+        beyond = keys.count - len(keys.first)
         if beyond:
-            source = narrowed(source, list(of_keys.groups), groups.index("key"))
-    ranked = await read_most(pool, structs.replace(source, sums=RANKED), most, newest_first=newest_first)
-    sums = await read_sums(pool, narrowed(source, list(ranked.groups))) if ranked.groups else {}
-    total = (await read_sums(pool, source_of(scope, window, ())))[()]  # last, so that it is no less than its groups
-    return _of_groups(groups, sums, ranked.count + beyond, total, newest_first=newest_first)
+            ranked = narrowed(source, keys.groups(), groups.index("key"))
+    ranking = await rank(pool, ranked, most, newest_first=newest_first)
+    sums = await read_sums(pool, narrowed(source, ranking.groups())) if ranking.first else {}
+    count, total = ranking.count + beyond, {}
+    if count > len(sums):  # the total comes last, so that it is no less than its groups
+        total = (await read_sums(pool, source_of(scope, window, ())))[()]
+    return _of_groups(groups, sums, count, total, newest_first=newest_first)
 
 
 def _of_groups(
@@ -160,18 +177,33 @@ def _of_groups(
     *,
     newest_first: bool,
 ) -> Breakdown:
-    """Return some of `count` groups, and what is left of the total."""
+    """Return some of `count` groups, and what is left of the total if there are more."""
     lines = [Named(group, shown(groups, group), sums) for group, sums in found.items()]
     left_out = count - len(lines)
     rest = [_rest((OTHERS,) * len(groups), total, lines)] if left_out else []
     return Breakdown(_sorted(lines, newest_first=newest_first), rest, left_out)
 
 
-async def highest(pool: Pool, scope: Scope, window: Window, group: str, *, most: int) -> list[Named]:
-    """Return the groups with the highest costs, highest first, with the sums of `RANKED`. Raises as `cost_report`."""
-    source = structs.replace(source_of(scope, window, (group,)), sums=RANKED)
-    found = await read_most(pool, source, most)
-    return [Named(values, shown((group,), values), sums) for values, sums in found.groups.items()]
+async def highest(pool: Pool, scope: Scope, window: Window, group: str, *, most: int) -> list[Ranked]:
+    """Return the groups with the highest costs, highest first. Raises as `cost_report`."""
+    return (await rank(pool, source_of(scope, window, (group,)), most)).first
+
+
+async def most_of(
+    pool: Pool, scope: Scope, window: Window, group: str, *, most: int, keys: Ranking | None = None
+) -> tuple[dict[Any, Any], bool]:
+    """Return the values of a group with the highest costs, each with what is shown of it; and whether these are all.
+
+    `keys` as in `breakdown`. Raises as `cost_report`.
+    """
+    if is_attribute(group):
+        found = await breakdown(pool, scope, window, (group,), most=most)
+        return {line.group[0]: line.values[0] for line in found.lines}, not found.rest
+    ranking = (
+        keys if group == "key" and keys is not None else await rank(pool, source_of(scope, window, (group,)), most)
+    )
+    first = sorted(ranking.first[:most], key=lambda one: (-one.cost_nano_usd, one.group[0]))
+    return {one.group[0]: one.group[0] for one in first}, ranking.count <= most
 
 
 async def _breakdown_of_said(

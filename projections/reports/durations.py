@@ -11,12 +11,12 @@ from infra.statements import fetch
 from projections.histograms import Measure
 from projections.reports.figures import Durations
 from projections.reports.sources import Group, Source
-from projections.reports.tables import usage_total_durations
 
 MEASURES: tuple[Measure, ...] = ("answer", "first_token")
-MAX_ADDED_HERE = 5_000
-"""So many histograms of totals are read as they are, most of which are a group each. Others PostgreSQL adds up: that is
-a group's work in either process, and here it would take the loop's time."""
+MAX_ADDED_HERE = 1_000
+"""So many histograms are read as they are, and added up here where a group has several: each takes 30 microseconds of
+the process's loop. PostgreSQL adds up what is more, and takes 40 for each: it sorts the buckets of all.
+"""
 
 
 async def read_durations(
@@ -32,10 +32,8 @@ async def read_durations(
     if len(measures) < len(MEASURES):
         conditions.append(c.measure == measures[0])
     statement = select(*labelled, c.measure, c.buckets, c.answers).where(*conditions)
-    rows: Sequence[Any] = []
-    if is_of_totals := durations.table is usage_total_durations:
-        rows = await fetch(pool, statement.limit(most + 1))
-    if not is_of_totals or len(rows) > most:
+    rows: Sequence[Any] = await fetch(pool, statement.limit(most + 1))
+    if len(rows) > most:
         rows = await fetch(pool, _added_up(statement, len(labelled)))
     found: defaultdict[Group, dict[Measure, dict[int, int]]] = defaultdict(dict)
     for *group, measure, buckets, answers in rows:

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from msgspec import Struct
 
-from domain.latency import percentile_ms
+from domain.latency import percentiles_ms
 from domain.money import NanoUsd, to_usd
 from projections.histograms import Measure
 
@@ -74,7 +74,8 @@ def figures(
     """Make figures of sums by their names in `projections.sums.SUMS`. `others`: the fields that `kind` has beside."""
     answered = sums["completed_requests"] + sums["cached_requests"]
     requests = answered + sums["failed_requests"]
-    answers, first_tokens = durations.get("answer", {}), durations.get("first_token", {})
+    p50_latency_ms, p95_latency_ms = percentiles_ms(durations.get("answer", {}), (50, 95))
+    p50_first_token_ms, p95_first_token_ms = percentiles_ms(durations.get("first_token", {}), (50, 95))
     return kind(
         requests=requests,
         cached_requests=sums["cached_requests"],
@@ -93,10 +94,10 @@ def figures(
         saved_cost=dollars(sums["saved_nano_usd"]),
         unpriced_requests=sums["unpriced_requests"],
         avg_latency_ms=round(sums["latency_sum_ms"] / answered) if answered and "latency_sum_ms" in sums else None,
-        p50_latency_ms=percentile_ms(answers, 50),
-        p95_latency_ms=percentile_ms(answers, 95),
-        p50_first_token_ms=percentile_ms(first_tokens, 50),
-        p95_first_token_ms=percentile_ms(first_tokens, 95),
+        p50_latency_ms=p50_latency_ms,
+        p95_latency_ms=p95_latency_ms,
+        p50_first_token_ms=p50_first_token_ms,
+        p95_first_token_ms=p95_first_token_ms,
         cache_hit_rate=round(sums["cached_requests"] / answered, 4) if answered else 0.0,
         error_rate=round(sums["failed_requests"] / requests, 4) if requests else 0.0,
         **others,

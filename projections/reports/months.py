@@ -4,12 +4,12 @@ A month that lies half outside of the window counts whole, without the days that
 those inside. So the sums are exact, and a window that ends today reads the running month as one row.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, FromClause, Select, Table, literal_column, select, union_all
+from sqlalchemy import BigInteger, ColumnElement, FromClause, Select, Table, Text, literal_column, select, union_all
 
 from domain.budget import resets_at, window_start
 from projections.reports.scope import Window
@@ -19,6 +19,7 @@ from projections.sums import SUMS
 
 _ID_COLUMNS = ("project_id", "key_id")
 _ALL: ColumnElement[str] = literal_column("''")
+_PLUS, _MINUS = ([literal_column(f"{sign}{name}", BigInteger).label(name) for name in SUMS] for sign in ("", "-"))
 
 
 class Parts(Struct, frozen=True):
@@ -60,35 +61,39 @@ def _months(window: Window) -> Iterator[tuple[date, date]]:
 
 
 def usage_of_keys(scope: Scope, parts: Parts) -> FromClause:
-    """Return the rows that add up to the usage of the keys of a scope: columns of ids, and `SUMS`."""
-    return _added_up(
-        usage_rollups,
-        [usage_rollups.c.period == literal_column("'day'"), usage_rollups.c.key_id != _ALL],
-        scope,
-        parts,
-    )
+    """Return the rows that add up to the usage of the keys of a scope, as `PARTS`: columns of ids, and `SUMS`."""
+    of_keys = [usage_rollups.c.period == literal_column("'day'"), usage_rollups.c.key_id != _ALL]
+    return _added_up(usage_rollups, of_keys, usage_months.c.key_id != _ALL, scope, parts)
 
 
 def usage_of_projects(parts: Parts) -> FromClause:
     """As `usage_of_keys`, of every project."""
-    return _added_up(usage_totals, [usage_totals.c.project_id != _ALL], Scope(project_id=None), parts)
+    of_projects, everybody = [usage_totals.c.project_id != _ALL], Scope(project_id=None)
+    return _added_up(usage_totals, of_projects, usage_months.c.key_id == _ALL, everybody, parts)
 
 
-def _added_up(daily: Table, conditions: Sequence[ColumnElement[bool]], scope: Scope, parts: Parts) -> FromClause:
-    c = usage_months.c
+PARTS: Mapping[str, ColumnElement[str]] = {
+    group: literal_column(f"parts.{group}_id", Text) for group in ("project", "key")
+}
+"""The columns of the ids by their groups. Those of projects have no keys."""
+
+
+def _added_up(
+    daily: Table, of_days: Sequence[ColumnElement[bool]], of_months: ColumnElement[bool], scope: Scope, parts: Parts
+) -> FromClause:
     ids = [name for name in _ID_COLUMNS if name in daily.c]
 
-    def days(first: date, last: date, sign: str = "") -> Select[Any]:
-        amounts: list[ColumnElement[int]] = [literal_column(f"{sign}{name}").label(name) for name in SUMS]
+    def days(first: date, last: date, amounts: Sequence[ColumnElement[int]]) -> Select[Any]:
         during = daily.c.starts_at >= _begins(first), daily.c.starts_at < _begins(last + _DAY)
-        return select(*(daily.c[name] for name in ids), *amounts).where(*conditions, *during, *of_scope(daily, scope))
+        columns: list[ColumnElement[Any]] = [*(daily.c[name] for name in ids), *amounts]
+        return select(*columns).where(*of_days, *during, *of_scope(daily, scope))
 
-    selected = [days(*span) for span in parts.days] + [days(*span, sign="-") for span in parts.without]
+    selected = [days(*span, _PLUS) for span in parts.days] + [days(*span, _MINUS) for span in parts.without]
     if parts.months:
-        is_kind = c.key_id != _ALL if "key_id" in ids else c.key_id == _ALL
-        during = c.starts_at.between(_begins(parts.months[0]), _begins(parts.months[-1]))
-        months = select(*(c[name] for name in (*ids, *SUMS)))
-        selected.append(months.where(is_kind, during, *of_scope(usage_months, scope)))
+        months = usage_months.c
+        columns: list[ColumnElement[Any]] = [*(months[name] for name in ids), *_PLUS]
+        during = months.starts_at.between(_begins(parts.months[0]), _begins(parts.months[-1]))
+        selected.append(select(*columns).where(of_months, during, *of_scope(usage_months, scope)))
     return union_all(*selected).subquery("parts")
 
 

@@ -11,8 +11,7 @@ import asyncpg
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
-from sqlalchemy import ColumnElement, FromClause, Select, Text, cast, func, literal_column, select
-from sqlalchemy.sql.base import ReadOnlyColumnCollection
+from sqlalchemy import ColumnElement, Select, Text, cast, func, literal_column, select
 
 from domain.money import NanoUsd, to_usd
 from domain.pricing import Price
@@ -26,9 +25,13 @@ from projections.scope import Scope
 
 MAX_PAGE = 200
 LOOKED_AT_ONCE = 5_000
-"""Requests that one statement looks at for a filter that no index answers: a few milliseconds of the database's."""
-LOOK_S = 0.25
-"""How long a look goes on. A caller who wants more looks further."""
+"""Requests that a first statement looks at for a filter that no index answers: a few milliseconds of the database's."""
+MOST_LOOKED_AT_ONCE = 40_000
+"""Each statement looks at twice as many as the one before, up to these, so that most of a look's time is PostgreSQL's.
+They are a few thousand pages, should a slow disk have to read them.
+"""
+LOOK_S = 0.05
+"""How long a look goes on before its last statement. A caller who wants more looks further."""
 MAX_COUNTED = 1_000
 """New requests that are counted; of more it is said that there are more."""
 
@@ -40,6 +43,12 @@ _FAILURES = ("failed", "rejected")
 _decode_price = msgspec.json.Decoder(Price).decode
 _c = requests.c
 _JSON = ("price", "metadata")
+_VIEWED: Select[Any] = select(
+    *(column for column in _c if column.name not in (*_JSON, "served_model")),
+    func.coalesce(_c.served_model, _c.model).label("served_model"),
+    *(cast(_c[name], Text).label(name) for name in _JSON),
+)
+"""What is shown of requests."""
 
 
 class RequestView(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -149,27 +158,31 @@ async def search(pool: Pool, wanted: Search, *, look_s: float = LOOK_S) -> Found
     """
     ends_at_s = time.monotonic() + look_s
     found: list[RequestView] = []
-    before = wanted.before
+    before, looked_at = wanted.before, LOOKED_AT_ONCE
     for stretch in _stretches(wanted):
         while True:
             rest = replace(wanted, before=before, limit=wanted.limit - len(found))
             async with snapshot(pool) as at_once:  # a request that comes between the two would move what is reached
-                found += [_view(row) for row in await fetch(at_once, statement_of(rest, stretch))]
-                if len(found) == wanted.limit:
-                    return Found(requests=found, next=found[-1].request_id)
-                reached = await _reached(at_once, rest, stretch)
+                reached = await _reached(at_once, rest, stretch, looked_at)
+                found += [_view(row) for row in await fetch(at_once, statement_of(rest, stretch, reached))]
+            if len(found) == wanted.limit:
+                return Found(requests=found, next=found[-1].request_id)
             if reached is None:
                 break
-            before = reached
+            before, looked_at = reached, min(2 * looked_at, MOST_LOOKED_AT_ONCE)
             if time.monotonic() > ends_at_s:
                 return Found(requests=found, next=reached)
     return Found(requests=found, next=None)
 
 
-def statement_of(wanted: Search, stretch: Stretch = Stretch()) -> Select[Any]:  # noqa: B008 - frozen
-    """Return the statement that finds requests of a stretch among the `LOOKED_AT_ONCE` newest."""
-    looked_at, others = _looked_at(wanted, stretch)
-    return _selected(looked_at).where(*others).order_by(looked_at.c.request_id.desc()).limit(wanted.limit)
+def statement_of(
+    wanted: Search,
+    stretch: Stretch = Stretch(),  # noqa: B008 - frozen
+    down_to: str | None = None,
+) -> Select[Any]:
+    """Return the statement that finds requests of a stretch, down to an id, which is among them. None: all of it."""
+    conditions = [*_found_by_index(wanted, stretch, down_to), *_others(wanted)]
+    return _VIEWED.where(*conditions).order_by(_c.request_id.desc()).limit(wanted.limit)
 
 
 async def newest_id(pool: Pool, scope: Scope) -> str:
@@ -182,17 +195,17 @@ async def newest_id(pool: Pool, scope: Scope) -> str:
 async def count_newer(pool: Pool, wanted: Search) -> Newer:
     """Return how many requests match, of the `LOOKED_AT_ONCE` newest. Raises as `infra.statements.fetch`."""
     stretch = Stretch()
-    looked_at, others = _looked_at(wanted, stretch)
-    found = select(looked_at.c.request_id).where(*others).limit(MAX_COUNTED).subquery()
+    reached = await _reached(pool, wanted, stretch, LOOKED_AT_ONCE)
+    conditions = [*_found_by_index(wanted, stretch, reached), *_others(wanted)]
+    found = select(_c.request_id).where(*conditions).limit(MAX_COUNTED).subquery()
     row = await fetch_one(pool, select(func.count()).select_from(found))
     count = int(row[0]) if row is not None else 0
-    is_more = count == MAX_COUNTED or await _reached(pool, wanted, stretch) is not None
-    return Newer(count=count, is_more=is_more)
+    return Newer(count=count, is_more=count == MAX_COUNTED or reached is not None)
 
 
 async def get_request(pool: Pool, scope: Scope, request_id: str) -> RequestView | None:
     """Return a request; None if there is none in this scope. Raises as `infra.statements.fetch`."""
-    row = await fetch_one(pool, _selected(requests).where(*of_scope(requests, scope), _c.request_id == request_id))
+    row = await fetch_one(pool, _VIEWED.where(*of_scope(requests, scope), _c.request_id == request_id))
     return _view(row) if row is not None else None
 
 
@@ -206,36 +219,23 @@ def _stretches(wanted: Search) -> Iterator[Stretch]:
         yield Stretch(first=_id_at(wanted.since, -_LONGEST), end=first, of_late=True)
 
 
-async def _reached(pool: Pool, wanted: Search, stretch: Stretch) -> str | None:
-    """Return the id of the last request that `statement_of` looks at; None: it looks at all of the stretch."""
-    if not _others(_c, wanted):
+async def _reached(pool: Pool, wanted: Search, stretch: Stretch, looked_at: int) -> str | None:
+    """Return the id of the last of so many requests that are looked at in a stretch; None: it has no more, or an index
+    finds all that are wanted.
+    """
+    if not _others(wanted):
         return None
     statement = select(_c.request_id).where(*_found_by_index(wanted, stretch)).order_by(_c.request_id.desc())
-    row = await fetch_one(pool, statement.offset(LOOKED_AT_ONCE - 1).limit(1))
+    row = await fetch_one(pool, statement.offset(looked_at - 1).limit(1))
     return str(row[0]) if row is not None else None
 
 
-def _looked_at(wanted: Search, stretch: Stretch) -> tuple[FromClause, list[ColumnElement[bool]]]:
-    """What an index finds, the newest of it if there are more conditions, and these."""
-    found = select(*_c).where(*_found_by_index(wanted, stretch))
-    if _others(_c, wanted):
-        found = found.order_by(_c.request_id.desc()).limit(LOOKED_AT_ONCE)
-    looked_at = found.subquery("looked_at")
-    return looked_at, _others(looked_at.c, wanted)
-
-
-def _selected(table: FromClause) -> Select[Any]:
-    c = table.c
-    plain = [column for column in c if column.name not in (*_JSON, "served_model")]
-    served = func.coalesce(c.served_model, c.model).label("served_model")
-    return select(*plain, served, *(cast(c[name], Text).label(name) for name in _JSON))
-
-
-def _found_by_index(wanted: Search, stretch: Stretch) -> list[ColumnElement[bool]]:
+def _found_by_index(wanted: Search, stretch: Stretch, down_to: str | None = None) -> list[ColumnElement[bool]]:
     """Return the conditions that an index answers in the order of ids."""
     conditions = of_scope(requests, wanted.scope)
     bounds: tuple[tuple[Callable[[Any, Any], Any], str | None], ...] = (
         (ge, stretch.first),
+        (ge, down_to),
         (lt, stretch.end),
         (lt, _id_at(wanted.until, _CLOCKS_DIFFER_BY)),
         (lt, wanted.before),
@@ -253,9 +253,9 @@ def _found_by_index(wanted: Search, stretch: Stretch) -> list[ColumnElement[bool
     return conditions
 
 
-def _others(c: ReadOnlyColumnCollection[str, Any], wanted: Search) -> list[ColumnElement[bool]]:
+def _others(wanted: Search) -> list[ColumnElement[bool]]:
     """Return the conditions for which each request has to be looked at."""
-    served = func.coalesce(c.served_model, c.model)
+    c, served = _c, func.coalesce(_c.served_model, _c.model)
     by_failures, by_session = _has_failures(wanted.scope), _has_sessions(wanted.scope)
     filters: tuple[tuple[ColumnElement[Any], Callable[[Any, Any], Any], Any], ...] = (
         (c.model, eq, wanted.model),

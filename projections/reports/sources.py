@@ -13,6 +13,7 @@ from msgspec import Struct, structs
 from sqlalchemy import (
     ColumnElement,
     FromClause,
+    Label,
     Select,
     Table,
     and_,
@@ -23,6 +24,7 @@ from sqlalchemy import (
     literal_column,
     null,
     select,
+    true,
     tuple_,
     union_all,
 )
@@ -35,7 +37,7 @@ from domain.errors import InvalidRequest
 from infra.database import Pool
 from infra.statements import fetch
 from projections.attributes import KEPT, METADATA_PREFIX
-from projections.reports.months import parts_of, usage_of_keys, usage_of_projects
+from projections.reports.months import PARTS, parts_of, usage_of_keys, usage_of_projects
 from projections.reports.scope import Window
 from projections.reports.tables import (
     of_scope,
@@ -74,11 +76,11 @@ def _sum(name: str) -> ColumnElement[Any]:
     return literal_column(f"coalesce(sum({name}), 0)::{kind}").label(name)
 
 
-RANKED = ("completed_requests", "cached_requests", "failed_requests", "cost_nano_usd")
-"""Those of `SUMS` that tell which groups are the highest."""
 _AMOUNTS: dict[tuple[str, ...], tuple[ColumnElement[Any], ...]] = {
-    names: tuple(map(_sum, names)) for names in (SUMS, KEPT, RANKED)
+    names: tuple(map(_sum, names)) for names in (SUMS, KEPT)
 }
+_COST: Label[Any] = literal_column("sum(cost_nano_usd)::numeric").label("cost")
+_REQUESTS: Label[Any] = literal_column("sum(completed_requests + cached_requests + failed_requests)").label("requests")
 _MAY_FALL = ("cost_nano_usd", "assumed_nano_usd", "saved_nano_usd", "unpriced_requests")
 _HAS_USAGE: ColumnElement[bool] = literal_column(
     f"(sum({' + '.join(name for name in SUMS if name not in _MAY_FALL)}), "
@@ -101,6 +103,27 @@ class Found(Struct, frozen=True):
     total: dict[str, Any]
     count: int
     """Of all groups."""
+
+
+class Ranked(Struct, frozen=True):
+    """A group and what its place is by."""
+
+    group: Group
+    cost_nano_usd: int
+    requests: int
+    """The completed, cached and failed ones."""
+
+
+class Ranking(Struct, frozen=True):
+    """The first groups in an order."""
+
+    first: list[Ranked]
+    count: int
+    """Of all groups."""
+
+    def groups(self) -> list[Group]:
+        """Return the first groups."""
+        return [one.group for one in self.first]
 
 
 class Source(Struct, frozen=True):
@@ -183,7 +206,8 @@ def _months(scope: Scope, window: Window, groups: Sequence[str]) -> Source:
     rows = usage_of_keys(scope, parts) if is_by_key else usage_of_projects(parts)
     daily = _rollups(scope, window, groups, is_by_key=True) if is_by_key else _totals(scope, window, groups)
     having = (_HAS_USAGE,) if groups and parts.take_away(today) else ()
-    return Source(rows, (), _columns(rows, groups), having=having, durations=daily.durations)
+    columns = tuple(PARTS[group] for group in groups)
+    return Source(rows, (), columns, having=having, durations=daily.durations)
 
 
 def _totals(scope: Scope, window: Window, groups: Sequence[str]) -> Source:
@@ -252,7 +276,8 @@ def narrowed(source: Source, wanted: Sequence[Group], at: int = 0) -> Source:
     if len(arrays) > 1:  # the ones above find the rows by an index, some of which are of other groups
         names = [f"w{number}" for number in range(len(arrays))]
         each = func.unnest(*map(literal, arrays, types)).table_valued(*names).render_derived(name="wanted")
-        conditions.append(tuple_(*columns).in_(select(*(each.c[name] for name in names))))
+        # not a join, for which the rows of a day, or of a project, were read for each group that is wanted
+        conditions.append(tuple_(*columns).in_(select(*(each.c[name] for name in names))).is_(true()))
     durations = narrowed(source.durations, wanted, at) if source.durations is not None else None
     return structs.replace(source, conditions=(*source.conditions, *conditions), durations=durations)
 
@@ -294,6 +319,28 @@ async def read_most(pool: Pool, source: Source, most: int, *, newest_first: bool
     last = next(number for number, row in enumerate(rows) if row[-1] is not None)
     _, all_sums = made.pop(last)
     return Found(dict(made), all_sums, rows[last][-1])
+
+
+async def rank(pool: Pool, source: Source, most: int, *, newest_first: bool = False) -> Ranking:
+    """Return at most so many groups in the order of `read_most`, of a source without what callers say.
+
+    Of its rows, which may be very many, no other sums are added up than those that rank them. Raises as `read_most`.
+    """
+    labelled = [column.label(f"g{number}") for number, column in enumerate(source.columns)]
+    order: list[ColumnElement[Any]] = [_COST.desc(), _REQUESTS.desc(), *labelled]
+    order = [labelled[0].desc(), *order] if newest_first else order
+    statement = (
+        select(*labelled, _COST, _REQUESTS, func.count().over().label("count"))
+        .select_from(source.table)
+        .where(*source.conditions)
+        .group_by(*source.columns)
+        .having(*source.having)
+        .order_by(*order)
+        .limit(most)
+    )
+    rows = await fetch(pool, statement)
+    first = [Ranked(tuple(group), int(cost), int(requests)) for *group, cost, requests, _ in rows]
+    return Ranking(first, rows[0]["count"] if rows else 0)
 
 
 def day_or_hour(value: date | datetime, group: str) -> str:

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from infra.database import Pool
 from projections.histograms import Measure
-from projections.reports.costs import UNSAID, breakdown, sums_of
+from projections.reports.costs import UNSAID, breakdown, most_of, sums_of
 from projections.reports.durations import MEASURES, added, read_durations
 from projections.reports.figures import NO_DURATIONS, Durations, Figures, figures
 from projections.reports.labels import labels_of
@@ -18,7 +18,7 @@ from projections.reports.scope import Window
 from projections.reports.sources import (
     NOTHING,
     Group,
-    Source,
+    Ranking,
     day_or_hour,
     narrowed,
     read_sums,
@@ -135,9 +135,11 @@ async def usage_report(
     most: int = MAX_LINES,
     measures: Sequence[Measure] = MEASURES,
     all_of_it: Figures | None = None,
+    keys: Ranking | None = None,
 ) -> UsageReport:
-    """Return usage by one or two groups. Percentiles of other durations than `measures` are null. `all_of_it`: the
-    totals, if they are known; None: they are read.
+    """Return usage by one or two groups. Percentiles of other durations than `measures` are null.
+
+    `all_of_it` and `keys`: the totals and the answer of `highest_keys`, if they are known; None: they are read.
 
     Raises:
         InvalidRequest: these groups cannot be told apart together.
@@ -145,9 +147,9 @@ async def usage_report(
 
     """
     is_by_time = groups[0] in _TIMES
-    found = await breakdown(pool, scope, window, groups, most=most, newest_first=is_by_time)
+    found = await breakdown(pool, scope, window, groups, most=most, newest_first=is_by_time, keys=keys)
     told = found.lines[::-1] if is_by_time else found.lines
-    durations = await _durations(pool, source_of(scope, window, groups), [line.group for line in told], measures)
+    durations = await _durations(pool, scope, window, groups, [line.group for line in told], measures)
     wanted = [_moved(line.group, -window.days) for line in [*told, *found.rest] if line.group]
     before = await sums_of(pool, scope, window.before(), groups, wanted) if wanted else {}
     made = [
@@ -221,18 +223,18 @@ async def usage_of_most(
     *,
     most: int,
     measures: Sequence[Measure] = MEASURES,
+    keys: Ranking | None = None,
 ) -> MostOverTime:
     """Return usage by time of the values of a group with the highest costs. As `usage_report`."""
-    found = await breakdown(pool, scope, window, (group,), most=most)
-    groups, wanted = (group, READ_BY[time]), [line.group for line in found.lines]
+    names, is_all = await most_of(pool, scope, window, group, most=most, keys=keys)
+    groups, wanted = (group, READ_BY[time]), [(raw,) for raw in names]
     sums = await sums_of(pool, scope, window, groups, wanted) if wanted else {}
-    durations = await _durations(pool, source_of(scope, window, groups), wanted, measures)
+    durations = await _durations(pool, scope, window, groups, wanted, measures)
     if time == "week":
         sums, durations = _by_week(sums, _added_sums), _by_week(durations, added)
-    names = {line.group[0]: line.values[0] for line in found.lines}
     return MostOverTime(
         values=list(names.values()),
-        is_all=not found.rest,
+        is_all=is_all,
         lines=[
             [
                 figures(
@@ -258,12 +260,18 @@ async def usage_of_most(
 
 
 async def _durations(
-    pool: Pool, source: Source, wanted: Sequence[Group], measures: Sequence[Measure]
+    pool: Pool,
+    scope: Scope,
+    window: Window,
+    groups: Sequence[str],
+    wanted: Sequence[Group],
+    measures: Sequence[Measure],
 ) -> dict[Group, Durations]:
-    """Return the histograms of these groups; empty if the source has none."""
-    if source.durations is None or not wanted or not measures:
+    """Return the histograms of groups that begin with one of `wanted`; empty if there are none by these groups."""
+    if not wanted or not measures:
         return {}
-    return await read_durations(pool, narrowed(source, wanted), measures)
+    source = source_of(scope, window, groups)
+    return await read_durations(pool, narrowed(source, wanted), measures) if source.durations is not None else {}
 
 
 def _moved(group: Group, days: int) -> Group:

@@ -56,3 +56,13 @@ async def test_a_report_that_takes_too_long_is_ended(pool: Pool) -> None:
     with pytest.raises(Overloaded):
         await pool.fetch(SLOW, timeout=0.2)
     assert await pool.fetchval("SELECT 1") == 1
+
+
+async def test_a_report_is_planned_for_its_own_values_however_often_it_is_asked_for(pool: Pool) -> None:
+    async with pool.acquire() as connection:
+        for number in range(10):
+            await connection.fetch("SELECT relname FROM pg_class WHERE relname = ANY ($1)", [f"table_{number}"])
+        plans = await connection.fetchrow(
+            "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement LIKE $1", "% = ANY ($1)"
+        )
+    assert tuple(plans) == (0, 10)

@@ -491,6 +491,20 @@ async def test_a_look_for_what_no_index_has_in_this_scope_is_bounded(
     assert pages == 2
 
 
+async def test_a_look_takes_larger_steps_as_it_goes_on(ledger: RealLedger) -> None:
+    await many(ledger, 7 * LOOKED_AT_ONCE)
+    statements = 0
+
+    async def count() -> None:
+        nonlocal statements
+        statements += 1
+
+    pool: Any = Growing(ledger.pool, count)
+    found = await search(pool, Search(scope=EVERYBODY, model="none"), look_s=60)
+    assert (found.requests, found.next) == ([], None)
+    assert statements == 2 * 4  # 5,000, 10,000 and 20,000, and that there are no more
+
+
 class Growing:
     """A pool, or a connection, in which more requests are there after each statement."""
 

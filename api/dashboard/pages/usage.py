@@ -30,6 +30,7 @@ from domain.money import NanoUsd
 from infra.database import Pool
 from infra.snapshot import snapshot
 from projections.freshness import wait_until_folded
+from projections.reports.costs import highest_keys
 from projections.reports.figures import Figures
 from projections.reports.labels import metadata_names
 from projections.reports.scope import Window
@@ -176,9 +177,12 @@ async def _read(pool: Pool, scope: Scope, window: Window, asked: UsagePage) -> t
     others = [group for group in groups if group not in _TIMES]
     report_of = partial(usage_report, pool, scope, window, groups, most=_most(asked), measures=metric.measures)
     if others and len(others) < len(groups):
-        report = await report_of()
+        keys = await highest_keys(pool, scope, window) if others[0] == "key" else None
+        report = await report_of(keys=keys)
         figure = metric.label if metric.first.label == metric.label else f"{metric.label}, {metric.first.label},"
-        found = await usage_of_most(pool, scope, window, others[0], time, most=MAX_SERIES, measures=metric.measures)
+        found = await usage_of_most(
+            pool, scope, window, others[0], time, most=MAX_SERIES, measures=metric.measures, keys=keys
+        )
         return report, chart_by_group(found, metric, time, window, f"{figure} by {others[0]} and {time}")
     over_time = await usage_over_time(pool, scope, window, time, metric.measures)
     report = await report_of(all_of_it=over_time.totals)
