@@ -69,10 +69,10 @@ def list_keys(project: str | None, data_dir: Path | None) -> None:
 
     async def run(session: AdminSession) -> None:
         for record in await keys.keys_of_project(session.pool, await session.project_id(project)):
-            state = "revoked" if record.revoked_at is not None else record.settings.role
+            state = "  revoked" if record.revoked_at is not None else ""
             daily, monthly = record.settings.daily_budget_nano_usd, record.settings.monthly_budget_nano_usd
-            budgets = f"daily {_dollars(daily)}  monthly {_dollars(monthly)}"
-            show(f"{record.key_id}  …{record.hint}  {state:<7}  {budgets}  {record.settings.name}")
+            shown = f"{record.settings.role:<6}  daily {_dollars(daily)}  monthly {_dollars(monthly)}"
+            show(f"{record.key_id}  …{record.hint}  {shown}  {record.settings.name}{state}")
 
     run_in_session(data_dir, run)
 
