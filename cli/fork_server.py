@@ -28,7 +28,7 @@ from setproctitle import setproctitle
 
 from infra.child import die_with_parent, inheriting_orphans, start_child
 
-MODULES = ("cli.processes", "api.process", "workers.process", "projections.process")
+MODULES = ("cli.run_process", "api.process", "workers.process", "projections.process")
 """What the processes of the gateway import."""
 READY = b"ready\n"
 START_TIMEOUT_S = 60.0

@@ -73,7 +73,8 @@ def up(**flags: object) -> None:
 def api(host: str | None, port: str | None, fd: int | None) -> None:
     """Run one API process. For production, with PostgreSQL and NATS servers of your own."""
     from api.process import run  # noqa: PLC0415
-    from cli.processes import fail, listen, run_process, settings_for_process  # noqa: PLC0415
+    from cli.processes import fail, listen  # noqa: PLC0415
+    from cli.run_process import run_process, settings_for_process  # noqa: PLC0415
     from infra.settings import SettingsError, require_master_key, require_other_providers  # noqa: PLC0415
 
     settings = settings_for_process(host=host, port=port, sends_telemetry=True)
@@ -98,7 +99,7 @@ def fork_server(orders: int) -> None:
 @main.command()
 def worker() -> None:
     """Run one worker process. It calls the providers."""
-    from cli.processes import run_process, settings_for_process  # noqa: PLC0415
+    from cli.run_process import run_process, settings_for_process  # noqa: PLC0415
     from workers.process import run  # noqa: PLC0415
 
     settings = settings_for_process(sends_telemetry=True)
@@ -108,7 +109,7 @@ def worker() -> None:
 @main.command()
 def projector() -> None:
     """Run one projector process. It keeps the read models up to date; of several, one is active."""
-    from cli.processes import run_process, settings_for_process  # noqa: PLC0415
+    from cli.run_process import run_process, settings_for_process  # noqa: PLC0415
     from projections.process import run  # noqa: PLC0415
 
     settings = settings_for_process(audit_key_serves=True)

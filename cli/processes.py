@@ -1,4 +1,4 @@
-"""Runs one process of the gateway, and finds the servers of a running `gateway up`."""
+"""What the commands have in common: settings, an address to listen on, and the servers of a running `gateway up`."""
 
 import asyncio
 import base64
@@ -6,11 +6,10 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any, NoReturn
 
-import asyncpg
 import msgspec
 import psutil
 import structlog
@@ -19,12 +18,8 @@ from msgspec import Struct
 
 from cli.terminal import show
 from domain.models import use_operators_models
-from infra.broker import BrokerErrors
-from infra.collection import collect_rarely
-from infra.database import DATABASE_AWAY
-from infra.logging import configure_logging
 from infra.private_files import write_private
-from infra.settings import Settings, SettingsError, environment, load_settings, require_servers
+from infra.settings import Settings, SettingsError, environment, load_settings
 from infra.telemetry.settings import OTEL_PREFIX
 from migrations.roles import Process
 
@@ -85,38 +80,11 @@ def read_settings(*, sends_telemetry: bool = False, **flags: object) -> Settings
     return settings
 
 
-def run_process(settings: Settings, name: str, main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
-    """Run a process of the gateway under uvloop until SIGTERM or SIGINT."""
-    configure_logging(settings.log_format, process=name, secrets=settings.secret_texts, level=settings.log_level)
-
-    async def run() -> None:
-        stop = asyncio.Event()
-        stop_on_signals(stop)
-        await main(stop)
-
-    collect_rarely()
-    try:
-        uvloop.run(run())
-    except (*DATABASE_AWAY, *BrokerErrors, asyncpg.PostgresError) as error:
-        log.error("process_failed", error=type(error).__name__, message=str(error))  # noqa: TRY400 - a server's state
-        sys.exit(FAILED)
-
-
 def stop_on_signals(stop: asyncio.Event) -> None:
     """Set `stop` at the first SIGTERM or SIGINT."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-
-
-def settings_for_process(*, audit_key_serves: bool = False, sends_telemetry: bool = False, **flags: object) -> Settings:
-    """Read the settings of `gateway api`, `worker` or `projector`, which need the addresses of their servers."""
-    settings = read_settings(sends_telemetry=sends_telemetry, **flags)
-    try:
-        require_servers(settings, audit_key_serves=audit_key_serves)
-    except SettingsError as error:
-        fail(str(error))
-    return settings
 
 
 def settings_for_administration(data_dir: Path | None) -> Settings:

@@ -73,7 +73,7 @@ class Child:
     """One process that is restarted if it ends: at once, and after longer and longer pauses if it keeps ending."""
 
     def __init__(self, spec: ChildSpec, output: Output, fork_server: ForkServer) -> None:
-        self._spec = spec
+        self.spec = spec
         self._output = output
         self._fork_server = fork_server
         self._process: Process | None = None
@@ -91,7 +91,7 @@ class Child:
             if time.monotonic() - started > HEALTHY_AFTER_S:
                 backoff_s = 0.0
             pause = f" in {backoff_s:g} s" if backoff_s else ""
-            self._output.say(self._spec.name, f"ended ({_exit_reason(code)}); starting it again{pause}")
+            self._output.say(self.spec.name, f"ended ({_exit_reason(code)}); starting it again{pause}")
             await asyncio.sleep(backoff_s)
             backoff_s = min(MAX_BACKOFF_S, max(FIRST_BACKOFF_S, backoff_s * 2))
 
@@ -106,7 +106,7 @@ class Child:
         try:
             await asyncio.wait_for(_exit_code(process), timeout_s)
         except TimeoutError:
-            self._output.say(self._spec.name, f"did not stop within {timeout_s:.0f} s: killed")
+            self._output.say(self.spec.name, f"did not stop within {timeout_s:.0f} s: killed")
             process.kill()
             await asyncio.wait_for(_exit_code(process), KILL_WAIT_S)
 
@@ -130,7 +130,7 @@ class Child:
 
     async def _start(self, output: int) -> Process | None:
         """Start the process. None: nobody wants it any more."""
-        spec = self._spec
+        spec = self.spec
         forked = await self._fork_server.fork(spec.argv, env=spec.env, output=output, pass_fds=spec.pass_fds)
         if forked is not None or self._stopping:
             return forked
@@ -144,9 +144,9 @@ class Child:
             if len(begun) > MAX_LINE_BYTES:  # its rest comes as the next one
                 whole, newline, begun = whole + newline + begun, b"\n", b""
             if newline:
-                self._output.say(self._spec.name, *whole.decode(errors="replace").split("\n"))
+                self._output.say(self.spec.name, *whole.decode(errors="replace").split("\n"))
         if begun:
-            self._output.say(self._spec.name, begun.decode(errors="replace"))
+            self._output.say(self.spec.name, begun.decode(errors="replace"))
 
 
 class Server:

@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import aiohttp
 import msgspec
 import structlog
 
@@ -28,20 +27,19 @@ from cli.fork_server import ForkServer, gateway_command
 from cli.greeting import displayed_host, print_greeting, step
 from cli.migration import migrate_apart
 from cli.processes import RUNNING_FILE, Running, fail, listen, read_settings, stop_on_signals, write_running
+from cli.readiness import NotReadyError, wait_until_ready
 from cli.supervisor import Child, ChildSpec, Output, Server, supervise
 from domain.credentials import DEFAULT_CREDENTIAL
 from infra.audit_keys import encode_key
-from infra.broker import Broker, BrokerErrors
 from infra.embedded_nats import EmbeddedNats, EmbeddedNatsError
 from infra.embedded_postgres import OWNER, ROLES, EmbeddedPostgres, EmbeddedPostgresError
-from infra.head_anchors import ANCHOR_FILE
-from infra.jobs import JobQueue
 from infra.line_writer import LineWriter
 from infra.logging import configure_logging
-from infra.merged_figures import SUFFIX
 from infra.private_files import UnsafePathError
 from infra.schema_state import is_migrated
 from infra.settings import (
+    ANCHOR_FILE,
+    METRICS_SOCKET_SUFFIX,
     SETTINGS,
     VARIABLE_NAMES,
     LogLevel,
@@ -56,10 +54,10 @@ from migrations.roles import PROCESSES, Process
 
 DRAIN_S = 25.0
 """For the processes. PostgreSQL and NATS stop in the rest of the 30 s that stopping may take."""
-READY_TIMEOUT_S = 60.0
-READY_POLL_S = 0.1
 MAX_SOCKETS_PARENT_CHARS = 60
 """Systems keep the paths of sockets to about 100 characters."""
+WORKERS = 1
+"""The place of the workers among the groups of children."""
 _SERVERS = frozenset({"GATEWAY_DATABASE_URL", "GATEWAY_NATS_URL"})
 _COLLECTOR = frozenset(
     setting.variable.name
@@ -86,10 +84,6 @@ _OF_SDKS = ("OPENAI_", "ANTHROPIC_")
 """Workers read variables of these names, which are those of the vendors' SDKs. They may hold secrets as well."""
 
 log = structlog.get_logger(__name__)
-
-
-class NotReadyError(Exception):
-    """The processes have not become ready in time. They may yet."""
 
 
 def up(fork_server: ForkServer, **flags: object) -> None:
@@ -199,7 +193,10 @@ async def _run(
     async def when_started() -> None:
         try:
             with step("starting the API, the workers and the projector"):
-                await _wait_until_ready(address, settings)
+                workers = [worker.spec.env for worker in children[WORKERS]]
+                await wait_until_ready(
+                    displayed_host(settings.host), settings.port, workers, metrics_host=settings.metrics_host
+                )
         except NotReadyError as error:
             print_greeting(settings, address, first_key, generated_master_key, problem=str(error))
         else:
@@ -301,7 +298,10 @@ def _probe_places(settings: Settings, sockets: Path) -> Callable[[str], dict[str
     token for it; else a socket, whose figures are on the API's page.
     """
     if settings.metrics_port is None:
-        return lambda name: {"GATEWAY_METRICS_PORT": "", "GATEWAY_METRICS_SOCKET": f"{sockets / name}{SUFFIX}"}
+        return lambda name: {
+            "GATEWAY_METRICS_PORT": "",
+            "GATEWAY_METRICS_SOCKET": f"{sockets / name}{METRICS_SOCKET_SUFFIX}",
+        }
     ports = itertools.count(settings.metrics_port)
     token = set_directly({"GATEWAY_METRICS_TOKEN": settings.metrics_token or ""})
     return lambda _: {"GATEWAY_METRICS_PORT": str(next(ports)), "GATEWAY_METRICS_SOCKET": ""} | token
@@ -315,26 +315,3 @@ def _socket_directory() -> tempfile.TemporaryDirectory[str]:
         dir=usual if len(usual) <= MAX_SOCKETS_PARENT_CHARS else "/tmp",  # noqa: S108 - a directory of its own in it
         ignore_cleanup_errors=True,
     )
-
-
-async def _wait_until_ready(address: str, settings: Settings) -> None:
-    """Wait until the API is ready and a worker waits for jobs.
-
-    Raises:
-        NotReadyError: that takes too long.
-
-    """
-    broker = Broker()
-    await broker.connect(settings.nats_urls, name="gateway up", access=settings.nats_access)
-    queue = JobQueue(broker)
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
-        for _ in range(int(READY_TIMEOUT_S / READY_POLL_S)):
-            with contextlib.suppress(aiohttp.ClientError, *BrokerErrors):
-                async with session.get(f"{address}/health/ready") as response:
-                    if response.status == 200 and await queue.has_workers():
-                        break
-            await asyncio.sleep(READY_POLL_S)
-        else:
-            await broker.close()
-            raise NotReadyError(f"it is not ready after {READY_TIMEOUT_S:.0f} s: the lines above may say why")
-    await broker.close()

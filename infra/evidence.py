@@ -6,9 +6,9 @@ from pathlib import Path
 from domain.log_head import LogPosition
 from infra.audit_keys import TrustedKeys, trusted_keys
 from infra.database import Pool
-from infra.head_anchors import ANCHOR_FILE, read_anchors
+from infra.head_anchors import read_anchors
 from infra.head_verification import Anchors, Evidence
-from infra.settings import Settings
+from infra.settings import ANCHOR_FILE, Settings
 from infra.signed_heads import heads_from
 
 

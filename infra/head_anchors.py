@@ -15,8 +15,6 @@ import aiohttp
 from domain.log_head import SignedHead, decode_head, encode_head
 from infra.object_store import ObjectStore, ObjectStoreError
 
-ANCHOR_FILE = "audit.anchors"
-"""In the data directory of `gateway up`, unless GATEWAY_AUDIT_ANCHOR_FILE names another."""
 WEBHOOK_TIMEOUT_S = 10.0
 MAX_LINE_BYTES = 16 * 1024
 _OPEN = os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW

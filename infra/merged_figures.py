@@ -12,17 +12,18 @@ from pathlib import Path
 
 import aiohttp
 
+from infra.settings import METRICS_SOCKET_SUFFIX
+
 PAGE_TIMEOUT_S = 8.0
 """Less than Prometheus waits by itself. A process waits less for its servers: it answers later only if it hangs."""
 MAX_PAGE_BYTES = 32 * 1024 * 1024
-SUFFIX = ".sock"
 _HELP_OR_TYPE = re.compile(r"# (?:HELP|TYPE) (\S+)")
 _PROCESS_UP = "gateway_process_up"
 
 
 async def read_pages(directory: Path) -> dict[str, str | None]:
     """Return the page of each process that has a socket in this directory, by its name; None: it does not answer."""
-    sockets = sorted(await asyncio.to_thread(lambda: list(directory.glob(f"*{SUFFIX}"))))
+    sockets = sorted(await asyncio.to_thread(lambda: list(directory.glob(f"*{METRICS_SOCKET_SUFFIX}"))))
     pages = await asyncio.gather(*(_read_page(socket) for socket in sockets))
     return {socket.stem: page for socket, page in zip(sockets, pages, strict=True)}
 

@@ -4,13 +4,23 @@
 Other packages import from here.
 """
 
-from infra.settings.kinds import ENCRYPTION_KEY_BYTES, AccessLines, LogFormat, LogLevel, NamedKey
+from infra.settings.kinds import (
+    ANCHOR_FILE,
+    ENCRYPTION_KEY_BYTES,
+    METRICS_SOCKET_SUFFIX,
+    AccessLines,
+    LogFormat,
+    LogLevel,
+    NamedKey,
+)
 from infra.settings.loading import environment, load_settings, set_directly
 from infra.settings.requirements import is_loopback, require_master_key, require_other_providers, require_servers
 from infra.settings.whole import SETTINGS, VARIABLE_NAMES, Settings, SettingsError
 
 __all__ = (
+    "ANCHOR_FILE",
     "ENCRYPTION_KEY_BYTES",
+    "METRICS_SOCKET_SUFFIX",
     "SETTINGS",
     "VARIABLE_NAMES",
     "AccessLines",

@@ -15,6 +15,9 @@ from infra.environment_variables import (
 )
 
 ENCRYPTION_KEY_BYTES = 32
+ANCHOR_FILE = "audit.anchors"
+"""In the data directory of `gateway up`, unless GATEWAY_AUDIT_ANCHOR_FILE names another."""
+METRICS_SOCKET_SUFFIX = ".sock"
 MAX_SOCKET_PATH_CHARS = 100
 
 LogFormat = Literal["console", "json"]
