@@ -105,7 +105,7 @@ class SystemResult(Struct, frozen=True, kw_only=True):
         return next((row for row in self.rows if row.key == key), None)
 
     def memory_of(self, *, servers: bool) -> float:
-        """Return the memory in MB of the servers, or of all other processes that answer requests."""
+        """Return the memory in MB of the servers, or of all other processes."""
         return sum(mb for group, mb in self.memory_mb.items() if (group in self.servers) == servers)
 
     def single_figures(self) -> dict[str, tuple[float, str]]:

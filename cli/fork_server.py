@@ -31,9 +31,10 @@ from infra.child import die_with_parent, inheriting_orphans, start_child
 MODULES = ("cli.run_process", "api.process", "workers.process", "projections.process")
 """What the processes of the gateway import."""
 READY = b"ready\n"
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 30.0
 FORK_TIMEOUT_S = 10.0
 STOP_WAIT_S = 5.0
+REAP_POLL_S = 0.01
 MAX_REPLY_BYTES = 32
 MAX_FDS = 16
 STANDARD_OUTPUT, STANDARD_ERROR = 1, 2
@@ -44,11 +45,14 @@ _NO_SETTINGS = ("GATEWAY_TEST_",)
 
 
 class Order(Struct, frozen=True, kw_only=True):
-    """What a forked process is to be. Nobody else reads it: it has secrets that other processes must not get."""
+    """What a forked process is to be. Nobody else reads it: it has secrets that other processes must not get.
 
-    argv: tuple[str, ...]
+    Texts are bytes, as the system has them: a variable may be of any.
+    """
+
+    argv: tuple[bytes, ...]
     """As of a process that is started: the interpreter, the script, the command and its options."""
-    env: dict[str, str]
+    env: tuple[tuple[bytes, bytes], ...]
     fds: tuple[int, ...]
     """The numbers that its file descriptors are to have. The first is its output."""
 
@@ -78,32 +82,13 @@ class ForkedProcess:
         self.send_signal(signal.SIGKILL)
 
 
-class ForkServer:
-    """The supervisor's end. Where it does not run, it forks nothing, and each process is started as a program.
-
-    Linux only: elsewhere, libraries of the system forbid a fork that starts no program.
-    """
+class _Running:
+    """A server that was started."""
 
     def __init__(self) -> None:
-        self._orders: socket.socket | None = None
-        self._is_ready = False
-        self._one_at_a_time = asyncio.Lock()
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Self:
-        if sys.platform == "linux":
-            self.launch()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def launch(self) -> None:
-        """Start the server, and do not wait until it has imported everything."""
-        if self._orders is not None:
-            self._orders.close()
-        self._orders, theirs = socket.socketpair()
-        self._is_ready = False
+        self.connection, theirs = socket.socketpair()
+        self.is_ready = False
+        self._forked: set[int] = set()
         with theirs:
             self.process = start_child(
                 gateway_command("fork-server", "--orders", str(theirs.fileno())),
@@ -111,45 +96,110 @@ class ForkServer:
                 pass_fds=(theirs.fileno(),),
             )
 
+    def fork(self, fds: Sequence[int]) -> int:
+        """Have a process forked that waits for its order. Return its id; 0 if the system has no room for it.
+
+        Raises:
+            OSError, ValueError: the server has died, or stands still.
+
+        """
+        if not self.is_ready:
+            self.connection.settimeout(START_TIMEOUT_S)
+            self.is_ready = self.connection.recv(len(READY), socket.MSG_WAITALL) == READY
+        self.connection.settimeout(FORK_TIMEOUT_S)
+        with inheriting_orphans():
+            socket.send_fds(self.connection, [_FORK], fds)
+            pid = int(self.connection.recv(MAX_REPLY_BYTES))
+        if pid != 0:
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # raises unless it is a child of ours
+            self._forked.add(pid)
+        return pid
+
+    def end(self) -> None:
+        """Kill the server, and what it was about to fork. What it has forked goes on."""
+        self.connection.close()
+        if self.process.poll() is None:  # else its group's number may be another's by now
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+        deadline_s = time.monotonic() + STOP_WAIT_S
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(STOP_WAIT_S)
+        with contextlib.suppress(ChildProcessError):  # none is left
+            while time.monotonic() < deadline_s:  # what this process has inherited ends by itself
+                ended = os.waitid(os.P_PGID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                if ended is None:
+                    time.sleep(REAP_POLL_S)
+                elif ended.si_pid in self._forked:  # it has just been forked, and somebody waits for it
+                    break
+                else:
+                    os.waitpid(ended.si_pid, 0)
+
+
+class ForkServer:
+    """The supervisor's end. Where it does not run, it forks nothing, and each process is started as a program.
+
+    Linux only: elsewhere, libraries of the system forbid a fork that starts no program.
+    """
+
+    def __init__(self) -> None:
+        self._running: _Running | None = None
+        self._one_at_a_time = asyncio.Lock()
+
+    def __enter__(self) -> Self:
+        if sys.platform == "linux":
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored, nobody learns how a process ended
+            self.launch()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def process(self) -> "subprocess.Popen[bytes] | None":
+        """The server's process."""
+        return self._running.process if self._running is not None else None
+
+    def launch(self) -> None:
+        """Start the server, and do not wait until it has imported everything."""
+        self._running = _Running()
+
     async def fork(
         self, argv: Sequence[str], *, env: Mapping[str, str], output: int, pass_fds: Sequence[int] = ()
     ) -> ForkedProcess | None:
         """Have a process forked that prints to the descriptor `output`. None: there is no server that can."""
-        order = Order(argv=tuple(argv), env=dict(env), fds=(STANDARD_OUTPUT, *pass_fds))
+        order = Order(
+            argv=tuple(map(os.fsencode, argv)),
+            env=tuple((os.fsencode(name), os.fsencode(value)) for name, value in env.items()),
+            fds=(STANDARD_OUTPUT, *pass_fds),
+        )
+        encoded = msgspec.msgpack.encode(order)
         async with self._one_at_a_time:
-            return await asyncio.to_thread(self._fork, order, (output, *pass_fds))
+            return await asyncio.to_thread(self._fork, encoded, (output, *pass_fds))
 
     def stop(self) -> None:
         """End the server. What it has forked goes on."""
-        if self._orders is not None:
-            self._orders.close()
-            self._orders = None
-        if self.process is not None:
-            self.process.kill()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(STOP_WAIT_S)
+        if self._running is not None:
+            self._running.end()
 
-    def _fork(self, order: Order, fds: Sequence[int]) -> ForkedProcess | None:
-        if self._orders is None or self.process is None or self.process.poll() is not None:
+    def _fork(self, order: bytes, fds: Sequence[int]) -> ForkedProcess | None:
+        running = self._running
+        if running is None or running.process.poll() is not None:
             return None
         order_read, order_write = os.pipe()
-        try:
-            if not self._is_ready:
-                self._orders.settimeout(START_TIMEOUT_S)
-                self._is_ready = self._orders.recv(len(READY), socket.MSG_WAITALL) == READY
-            self._orders.settimeout(FORK_TIMEOUT_S)
-            with inheriting_orphans():
-                socket.send_fds(self._orders, [_FORK], [order_read, *fds])
-                pid = int(self._orders.recv(MAX_REPLY_BYTES))
-            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # raises unless it is a child of ours
-        except (OSError, ValueError):  # the server has died, or stands still
-            self.stop()
-            os.close(order_write)
-            return None
-        finally:
-            os.close(order_read)
-        with contextlib.suppress(BrokenPipeError), os.fdopen(order_write, "wb") as pipe:  # it has died already
-            pipe.write(msgspec.json.encode(order))
+        with os.fdopen(order_write, "wb", buffering=0) as pipe:
+            try:
+                pid = running.fork([order_read, *fds])
+            except (OSError, ValueError):  # the server has died, or stands still: it must not fork it later
+                running.end()
+                return None
+            finally:
+                os.close(order_read)
+            if pid == 0:
+                return None
+            rest = memoryview(order)
+            with contextlib.suppress(BrokenPipeError):  # it has died already
+                while rest:
+                    rest = rest[pipe.write(rest) :]
         return ForkedProcess(pid)
 
 
@@ -172,6 +222,7 @@ def serve_forks(orders: int) -> list[str]:
     When the supervisor has ended, this process ends too.
     """
     supervisor = os.getppid()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     gc.disable()  # it would take a sixth of the time
     for module in MODULES:
         importlib.import_module(module)
@@ -191,14 +242,18 @@ def serve_forks(orders: int) -> list[str]:
         sys.exit(0)
     gc.enable()
     with os.fdopen(fds[0], "rb") as pipe:
-        order = msgspec.json.decode(pipe.read(), type=Order)
+        received = pipe.read()
+    if not received:  # the supervisor has given it up
+        sys.exit(0)
+    order = msgspec.msgpack.decode(received, type=Order)
     _number(fds[1:], order.fds)
     os.dup2(STANDARD_OUTPUT, STANDARD_ERROR)
-    setproctitle(" ".join(order.argv))  # first: it finds the arguments by way of the environment's old place
-    os.environ.clear()
-    os.environ.update(order.env)
+    argv = [os.fsdecode(argument) for argument in order.argv]
+    setproctitle(" ".join(argv))  # first: it finds the arguments by way of the environment's old place
+    os.environb.clear()
+    os.environb.update(order.env)
     time.tzset()
-    return list(order.argv[2:])
+    return argv[2:]
 
 
 def _next_descriptors(connection: socket.socket) -> list[int]:
@@ -220,15 +275,22 @@ def _number(fds: Sequence[int], numbers: Sequence[int]) -> None:
 
 
 def _fork_child_of_supervisor(connection: socket.socket) -> bool:
-    """Fork by way of a process that ends at once, so that the supervisor inherits the new one. Tell it the id.
+    """Fork by way of a process that ends at once, so that the supervisor inherits the new one. Tell it the id, or 0 if
+    the system has no room for it.
 
     Returns True in the new process, once it is the supervisor's and the supervisor has been told.
     """
     id_read, id_write = os.pipe()
     go_read, go_write = os.pipe()
-    between = os.fork()
+    try:
+        between = os.fork()
+    except OSError:
+        between = None
     if between == 0:
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:
+            os._exit(1)
         if pid != 0:
             os.write(id_write, str(pid).encode())
             os._exit(0)
@@ -238,9 +300,11 @@ def _fork_child_of_supervisor(connection: socket.socket) -> bool:
             os._exit(0)
         os.close(go_read)
         return True
-    os.waitpid(between, 0)
-    connection.sendall(os.read(id_read, MAX_REPLY_BYTES))
+    if between is not None:
+        os.waitpid(between, 0)
+    os.close(id_write)
+    connection.sendall(os.read(id_read, MAX_REPLY_BYTES) or b"0")
     os.write(go_write, _GO)
-    for fd in (id_read, id_write, go_read, go_write):
+    for fd in (id_read, go_read, go_write):
         os.close(fd)
     return False

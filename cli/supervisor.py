@@ -85,13 +85,16 @@ class Child:
         backoff_s = 0.0
         while not self._stopping:
             started = time.monotonic()
-            code = await self._run_once()
+            try:
+                what = f"ended ({_exit_reason(await self._run_once())})"
+            except Exception as error:  # noqa: BLE001 - said, and tried again
+                what = f"cannot be started: {error}"
             if self._stopping:
                 return
             if time.monotonic() - started > HEALTHY_AFTER_S:
                 backoff_s = 0.0
             pause = f" in {backoff_s:g} s" if backoff_s else ""
-            self._output.say(self.spec.name, f"ended ({_exit_reason(code)}); starting it again{pause}")
+            self._output.say(self.spec.name, f"{what}; starting it again{pause}")
             await asyncio.sleep(backoff_s)
             backoff_s = min(MAX_BACKOFF_S, max(FIRST_BACKOFF_S, backoff_s * 2))
 
@@ -112,12 +115,12 @@ class Child:
 
     async def _run_once(self) -> int:
         read_end, write_end = os.pipe()
-        try:
-            async with self._is_starting:
-                process = self._process = await self._start(write_end)
-        finally:
-            os.close(write_end)
         with os.fdopen(read_end, "rb") as output:
+            try:
+                async with self._is_starting:
+                    process = self._process = await self._start(write_end)
+            finally:
+                os.close(write_end)
             reader = asyncio.StreamReader()
             transport, _ = await asyncio.get_running_loop().connect_read_pipe(
                 lambda: asyncio.StreamReaderProtocol(reader), output
@@ -168,17 +171,18 @@ class Server:
         """Watch the process and restart it if it ends, until cancelled."""
         backoff_s = FIRST_BACKOFF_S
         while True:
-            process = self._process_of()
+            started, process = time.monotonic(), self._process_of()
             if process is not None:  # None: it was started again, and did not come up
                 code = await _exit_code(process)
+                if time.monotonic() - started > HEALTHY_AFTER_S:
+                    backoff_s = FIRST_BACKOFF_S
                 self._output.say(self._name, f"ended ({_exit_reason(code)}); starting it again in {backoff_s:g} s")
             await asyncio.sleep(backoff_s)
+            backoff_s = min(MAX_BACKOFF_S, backoff_s * 2)
             try:
                 await asyncio.to_thread(self._launch)
-                backoff_s = FIRST_BACKOFF_S
             except Exception as error:  # noqa: BLE001 - said, and tried again
                 self._output.say(self._name, str(error))
-                backoff_s = min(MAX_BACKOFF_S, backoff_s * 2)
 
 
 async def supervise(
@@ -192,7 +196,7 @@ async def supervise(
 ) -> None:
     """Run the children until `stop` is set. Then stop them group by group, all within `drain_s`.
 
-    The `fork_server` stops first: nothing starts any more.
+    The `fork_server` stops first, and with it what it is about to fork.
     """
     all_children = [child for group in children for child in group]
     runs = [asyncio.create_task(child.run()) for child in all_children]
@@ -233,7 +237,9 @@ async def _exit_code(process: Process) -> int:
     finally:
         loop.remove_reader(descriptor)
         os.close(descriptor)
-    return await _exit_code(process)
+    while (code := process.poll()) is None:  # noqa: ASYNC110 - whoever traces it has not let it go
+        await asyncio.sleep(POLL_S)
+    return code
 
 
 def _exit_reason(code: int) -> str:

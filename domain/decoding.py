@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -98,9 +99,12 @@ def invalid(error: msgspec.ValidationError, shape: Any = None, *, inside: str = 
     return InvalidRequest(f"`{path}`: {reason}" if path else reason, field=path or None)
 
 
+_type_info = lru_cache(maxsize=256)(msgspec.inspect.type_info)
+
+
 def _what_is_allowed(shape: Any, path: str) -> str:
     """Return the values of the enumeration at a path, in words. Empty if several stand there."""
-    kinds = [msgspec.inspect.type_info(shape)]
+    kinds = [_type_info(shape)]
     for part in _PARTS.findall(path):
         kinds = [inner for kind in _alternatives(kinds) for inner in _inside(kind, part)]
     found = {
@@ -111,7 +115,7 @@ def _what_is_allowed(shape: Any, path: str) -> str:
     if len(found) != 1:
         return ""
     (values,) = found
-    return f" (allowed: {', '.join(map(str, values))})"
+    return f" (allowed: {', '.join('null' if value is None else str(value) for value in values)})"
 
 
 def _alternatives(kinds: list[msgspec.inspect.Type]) -> Iterator[msgspec.inspect.Type]:

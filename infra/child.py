@@ -10,11 +10,13 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 KILL_WAIT_S = 5.0
-_libc = ctypes.CDLL(None)  # loaded before any fork
+_prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+"""Looked up before any fork. It tells of no error here: a kernel that lacks an option does without."""
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 PRIVATE_UMASK = 0o077
@@ -61,7 +63,7 @@ def start_child(
         stderr=subprocess.STDOUT if output is not None else None,
         pass_fds=tuple(pass_fds),
         process_group=0,
-        preexec_fn=lambda: die_with_parent(death_signal),  # noqa: PLW1509 - one prctl call, before any thread is started
+        preexec_fn=partial(die_with_parent, death_signal) if _prctl else None,  # noqa: PLW1509 - one call of prctl
     )
 
 
@@ -78,19 +80,16 @@ def stop_child(process: "subprocess.Popen[bytes]", how: signal.Signals, *, timeo
 
 def die_with_parent(death_signal: signal.Signals) -> None:
     """Have the kernel send this process a signal when its parent dies. Only Linux can."""
-    _prctl(_PR_SET_PDEATHSIG, int(death_signal))
+    if _prctl is not None:
+        _prctl(_PR_SET_PDEATHSIG, int(death_signal))
 
 
 @contextmanager
 def inheriting_orphans() -> Iterator[None]:
     """Become, for now, the parent of the processes below this one whose own parent ends. Only Linux can."""
+    assert _prctl is not None, "nothing is forked elsewhere"
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     try:
         yield
     finally:
         _prctl(_PR_SET_CHILD_SUBREAPER, 0)
-
-
-def _prctl(option: int, value: int) -> None:
-    if sys.platform == "linux":
-        _libc.prctl(option, value)

@@ -50,7 +50,7 @@ _TAGS = {
     "audit": "The log, and proofs that it is whole",
     "health": "Whether the gateway works",
 }
-"""The groups of operations, by a part of their paths. The first that a path has is its group."""
+"""The groups of operations, by a part of their paths. Of several that a path has, the first of these is its group."""
 _FAILURES: dict[str, str] = {
     "400": "A field, or the JSON, is wrong",
     "401": "No key, or none that works",

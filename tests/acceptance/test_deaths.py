@@ -214,6 +214,7 @@ async def test_the_death_of_the_fork_server_ends_no_process(mortal: Gateway, cal
 
 
 async def test_a_fork_server_that_stands_still_holds_up_no_start(mortal: Gateway) -> None:
+    await replaced_after_its_death(mortal, "projector")  # now it has imported everything
     (server,) = mortal.processes("fork-server")
     server.send_signal(signal.SIGSTOP)
     await replaced_after_its_death(mortal, "projector")
