@@ -13,6 +13,10 @@ READY_TIMEOUT_S = 60.0
 READY_POLL_S = 0.05
 
 
+Environment = Mapping[str, str]
+"""Of a process: it says where its probes are."""
+
+
 class NotReadyError(Exception):
     """The processes have not become ready in time. They may yet."""
 
@@ -30,8 +34,12 @@ class _SocketConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-async def wait_until_ready(host: str, port: int, workers: Sequence[Mapping[str, str]], *, metrics_host: str) -> None:
-    """Wait until the API at an address can serve, and jobs can come to a worker. `workers` has their environments.
+async def wait_until_ready(
+    host: str, port: int, *, workers: Sequence[Environment], projectors: Sequence[Environment], metrics_host: str
+) -> None:
+    """Wait until the API at an address can serve, and jobs can come to a worker.
+
+    The API is asked last: it has a line for each time that it cannot serve, and needs a projector.
 
     Raises:
         NotReadyError: that takes too long.
@@ -39,8 +47,10 @@ async def wait_until_ready(host: str, port: int, workers: Sequence[Mapping[str, 
     """
 
     def are_ready() -> bool:
-        return _is_ready(http.client.HTTPConnection(host, port, timeout=LOOK_TIMEOUT_S)) and any(
-            _is_ready(_probes_of(worker, metrics_host)) for worker in workers
+        return (
+            any(_is_ready(_probes_of(environ, metrics_host)) for environ in workers)
+            and any(_is_ready(_probes_of(environ, metrics_host)) for environ in projectors)
+            and _is_ready(http.client.HTTPConnection(host, port, timeout=LOOK_TIMEOUT_S))
         )
 
     for _ in range(int(READY_TIMEOUT_S / READY_POLL_S)):
@@ -50,7 +60,7 @@ async def wait_until_ready(host: str, port: int, workers: Sequence[Mapping[str, 
     raise NotReadyError(f"it is not ready after {READY_TIMEOUT_S:.0f} s: the lines above may say why")
 
 
-def _probes_of(environ: Mapping[str, str], metrics_host: str) -> http.client.HTTPConnection:
+def _probes_of(environ: Environment, metrics_host: str) -> http.client.HTTPConnection:
     path = environ["GATEWAY_METRICS_SOCKET"]
     if path:
         return _SocketConnection(path)

@@ -56,8 +56,6 @@ DRAIN_S = 25.0
 """For the processes. PostgreSQL and NATS stop in the rest of the 30 s that stopping may take."""
 MAX_SOCKETS_PARENT_CHARS = 60
 """Systems keep the paths of sockets to about 100 characters."""
-WORKERS = 1
-"""The place of the workers among the groups of children."""
 _SERVERS = frozenset({"GATEWAY_DATABASE_URL", "GATEWAY_NATS_URL"})
 _COLLECTOR = frozenset(
     setting.variable.name
@@ -193,9 +191,13 @@ async def _run(
     async def when_started() -> None:
         try:
             with step("starting the API, the workers and the projector"):
-                workers = [worker.spec.env for worker in children[WORKERS]]
+                _, workers, projectors = ([child.spec.env for child in group] for group in children)
                 await wait_until_ready(
-                    displayed_host(settings.host), settings.port, workers, metrics_host=settings.metrics_host
+                    displayed_host(settings.host),
+                    settings.port,
+                    workers=workers,
+                    projectors=projectors,
+                    metrics_host=settings.metrics_host,
                 )
         except NotReadyError as error:
             print_greeting(settings, address, first_key, generated_master_key, problem=str(error))
