@@ -9,7 +9,7 @@ from cli.processes import fail
 from cli.progress import progress
 from cli.terminal import show
 from projections.quarantine import QuarantineChangedError, is_caused_by_data, quarantined_projects
-from projections.rebuild import RebuildRunningError, rebuild
+from projections.rebuild import RebuildRunningError, TableChangedError, rebuild
 from projections.registry import EVERY, FOLDED, INLINE
 from projections.runner import Runner
 
@@ -59,7 +59,7 @@ def rebuild_projection(name: str, data_dir: Path | None) -> None:
         try:
             with progress(f"rebuild {name}") as told:
                 position = await rebuild(session.pool, session.log, EVERY[name], told)
-        except (RebuildRunningError, QuarantineChangedError) as error:
+        except (RebuildRunningError, QuarantineChangedError, TableChangedError) as error:
             fail(str(error))
         show(f"rebuilt {name} from {position} events")
 

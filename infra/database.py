@@ -169,10 +169,15 @@ async def _in_time(statement: Awaitable[Any]) -> Any:
     try:
         return await statement
     except TimeoutError:
-        raise Overloaded(
-            f"this takes longer than {REPORT_COMMAND_TIMEOUT_S:.0f} seconds to find: ask for fewer days, or for less",
-            retry_after_s=REPORT_RETRY_AFTER_S,
-        ) from None
+        raise takes_too_long() from None
+
+
+def takes_too_long() -> Overloaded:
+    """Return the error of a statement of a report that was ended because it took too long."""
+    return Overloaded(
+        f"this takes longer than {REPORT_COMMAND_TIMEOUT_S:.0f} seconds to find: ask for fewer days, or for less",
+        retry_after_s=REPORT_RETRY_AFTER_S,
+    )
 
 
 async def open_report_pool(database_url: str, *, name: str) -> Pool:

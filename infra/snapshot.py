@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from infra.database import Pool, database_errors
+from infra.database import Pool, database_errors, takes_too_long
 
 
 @asynccontextmanager
@@ -12,6 +12,7 @@ async def snapshot(pool: Pool) -> AsyncIterator[Pool]:
 
     Raises:
         Unavailable: the database is away.
+        Overloaded: a statement takes too long, or no connection is free.
 
     """
     async with (
@@ -19,4 +20,7 @@ async def snapshot(pool: Pool) -> AsyncIterator[Pool]:
         pool.acquire() as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
-        yield connection
+        try:
+            yield connection
+        except TimeoutError:
+            raise takes_too_long() from None

@@ -48,6 +48,10 @@ class RebuildRunningError(Exception):
     """Another rebuild is under way."""
 
 
+class TableChangedError(Exception):
+    """A migration has changed a table while it was rebuilt."""
+
+
 async def rebuild(pool: Pool, log: EventLog, projection: Projection, progress: Progress = untold) -> int:
     """Fold the whole log into shadow tables and replace the live ones by them. Return the last position.
 
@@ -56,6 +60,7 @@ async def rebuild(pool: Pool, log: EventLog, projection: Projection, progress: P
     Raises:
         RebuildRunningError: another rebuild is under way.
         QuarantineChangedError: the quarantine changed; the live tables are unchanged.
+        TableChangedError: a migration changed a table; the live tables are unchanged.
 
     """
     async with pool.acquire() as session:
@@ -85,8 +90,14 @@ async def _rebuild(pool: Pool, log: EventLog, projection: Projection, progress: 
             await projection.fold(connection, batch.events, SHADOW)
             position = batch.last_position
         for table in projection.tables:
+            if await _index_count(connection, table) != await _index_count(connection, f"{table}{SHADOW}"):
+                raise TableChangedError(f"the indexes of {table} were changed meanwhile: run the rebuild again")
             await _swap(connection, table)
     return position
+
+
+async def _index_count(connection: asyncpg.Connection, table: str) -> int:
+    return int(await connection.fetchval("SELECT count(*) FROM pg_index WHERE indrelid = $1::text::regclass", table))
 
 
 async def _make_shadow(pool: Pool, table: str) -> list[str]:

@@ -13,6 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 from sqlalchemy import ColumnElement, Select, Text, cast, func, literal_column, select
 
+from domain.errors import Overloaded
 from domain.money import NanoUsd, to_usd
 from domain.pricing import Price
 from infra.database import Pool
@@ -28,7 +29,7 @@ LOOKED_AT_ONCE = 5_000
 """Requests that a first statement looks at for a filter that no index answers: a few milliseconds of the database's."""
 MOST_LOOKED_AT_ONCE = 40_000
 """Each statement looks at twice as many as the one before, up to these, so that most of a look's time is PostgreSQL's.
-They are a few thousand pages, should a slow disk have to read them.
+A look that a slow disk ends goes on with few.
 """
 LOOK_S = 0.05
 """How long a look goes on before its last statement. A caller who wants more looks further."""
@@ -154,6 +155,7 @@ async def search(pool: Pool, wanted: Search, *, look_s: float = LOOK_S) -> Found
 
     Raises:
         Unavailable: the database is away.
+        Overloaded: the first statement takes too long, or no connection is free.
 
     """
     ends_at_s = time.monotonic() + look_s
@@ -162,12 +164,16 @@ async def search(pool: Pool, wanted: Search, *, look_s: float = LOOK_S) -> Found
     for stretch in _stretches(wanted):
         while True:
             rest = replace(wanted, before=before, limit=wanted.limit - len(found))
-            async with snapshot(pool) as at_once:  # a request that comes between the two would move what is reached
-                reached = await _reached(at_once, rest, stretch, looked_at)
-                found += [_view(row) for row in await fetch(at_once, statement_of(rest, stretch, reached))]
+            try:
+                more, reached = await _look(pool, rest, stretch, looked_at)
+            except Overloaded:
+                if before == wanted.before:
+                    raise
+                return Found(requests=found, next=before)  # from there a look is small again
+            found += more
             if len(found) == wanted.limit:
                 return Found(requests=found, next=found[-1].request_id)
-            if reached is None:
+            if reached is None:  # the stretch of late ones has few, and an index for them
                 break
             before, looked_at = reached, min(2 * looked_at, MOST_LOOKED_AT_ONCE)
             if time.monotonic() > ends_at_s:
@@ -219,12 +225,21 @@ def _stretches(wanted: Search) -> Iterator[Stretch]:
         yield Stretch(first=_id_at(wanted.since, -_LONGEST), end=first, of_late=True)
 
 
+async def _look(pool: Pool, wanted: Search, stretch: Stretch, looked_at: int) -> tuple[list[RequestView], str | None]:
+    """Look at so many requests of a stretch. Return those that match, and the last one that was looked at."""
+    async with snapshot(pool) as at_once:  # a request that comes between the two would move what is reached
+        reached = await _reached(at_once, wanted, stretch, looked_at)
+        return [_view(row) for row in await fetch(at_once, statement_of(wanted, stretch, reached))], reached
+
+
 async def _reached(pool: Pool, wanted: Search, stretch: Stretch, looked_at: int) -> str | None:
     """Return the id of the last of so many requests that are looked at in a stretch; None: it has no more, or an index
     finds all that are wanted.
     """
     if not _others(wanted):
         return None
+    if wanted.scope.key_id is not None and wanted.session is None:  # a key is of one project: its index has no other
+        wanted = replace(wanted, scope=replace(wanted.scope, project_id=None))
     statement = select(_c.request_id).where(*_found_by_index(wanted, stretch)).order_by(_c.request_id.desc())
     row = await fetch_one(pool, statement.offset(looked_at - 1).limit(1))
     return str(row[0]) if row is not None else None

@@ -9,8 +9,9 @@ import pytest
 from domain.events import EVENT_TYPES, AttemptLost, CostIncurred, CostReconciled
 from infra.database import open_pool
 from infra.event_log import EventLog
+from projections import rebuild as rebuilding
 from projections.projection import Projection
-from projections.rebuild import rebuild
+from projections.rebuild import TableChangedError, rebuild
 from projections.registry import EVERY, FOLDED, INLINE
 from projections.runner import POLL_INTERVAL_S, LostLeadershipError, Runner, is_led, run_as_leader
 from tests.support.history import Past
@@ -78,6 +79,27 @@ async def test_a_rebuilt_table_has_its_indexes(ledger: RealLedger) -> None:
     await rebuild(ledger.owner, ledger.log, EVERY["requests"])
     assert await indexes() == before
     assert len(before) > 1
+
+
+async def test_a_table_that_a_migration_changes_meanwhile_is_not_replaced(
+    ledger: RealLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await remember(ledger, 6, 60)
+    before = await rows_of(ledger, EVERY["requests"])
+    locked = rebuilding._lock
+
+    async def migrated_and_locked(*arguments: Any) -> int:
+        await ledger.owner.execute("CREATE INDEX requests_by_test ON requests (latency_ms)")
+        return await locked(*arguments)
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(rebuilding, "_lock", migrated_and_locked)
+        with pytest.raises(TableChangedError):
+            await rebuild(ledger.owner, ledger.log, EVERY["requests"])
+    assert await rows_of(ledger, EVERY["requests"]) == before
+    await rebuild(ledger.owner, ledger.log, EVERY["requests"])
+    indexes = "SELECT count(*) FROM pg_indexes WHERE tablename = 'requests' AND indexdef LIKE '%(latency_ms)%'"
+    assert await ledger.pool.fetchval(indexes) == 1
 
 
 async def test_rebuild_repairs_a_table(ledger: RealLedger) -> None:

@@ -14,6 +14,7 @@ from infra.database import (
     Pool,
     open_report_pool,
 )
+from infra.snapshot import snapshot
 
 SLOW = "SELECT pg_sleep(30)"
 
@@ -55,6 +56,13 @@ async def test_more_reports_than_may_wait_are_refused_at_once(pool: Pool) -> Non
 async def test_a_report_that_takes_too_long_is_ended(pool: Pool) -> None:
     with pytest.raises(Overloaded):
         await pool.fetch(SLOW, timeout=0.2)
+    assert await pool.fetchval("SELECT 1") == 1
+
+
+async def test_a_report_of_several_statements_that_takes_too_long_says_so_too(pool: Pool) -> None:
+    with pytest.raises(Overloaded, match="fewer days"):
+        async with snapshot(pool) as at_once:
+            await at_once.fetch(SLOW, timeout=0.2)
     assert await pool.fetchval("SELECT 1") == 1
 
 
