@@ -22,9 +22,14 @@ CANARY = "sk-canary-of-the-environment"
 
 
 @pytest.fixture
-def directory() -> Iterator[Path]:
-    """Make a directory with a short path, because a socket's path is limited."""
+def directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Make a directory with a short path, because a socket's path is limited. What is temporary goes to one of its own:
+    in the system's, other gateways come and go.
+    """
     with tempfile.TemporaryDirectory(prefix="gw-", ignore_cleanup_errors=True) as made:
+        temporary = Path(made) / "t"
+        temporary.mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(temporary))
         yield Path(made)
 
 
