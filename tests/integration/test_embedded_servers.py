@@ -29,6 +29,8 @@ def directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="gw-", ignore_cleanup_errors=True) as made:
         temporary = Path(made) / "t"
         temporary.mkdir()
+        temporary.chmod(0o1777)
+        Path(made).chmod(0o711)  # as root, PostgreSQL runs as another user
         monkeypatch.setattr(tempfile, "tempdir", str(temporary))
         yield Path(made)
 
