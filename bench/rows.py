@@ -47,7 +47,7 @@ LOADS = (
     Load(name=f"stream of {DELTAS} events", connections=16, requests=1_500, is_stream=True),
     Load(name="miss", connections=1, requests=300),
 )
-BARE_LOAD = Load(name="miss", connections=16, requests=5_000)
+BARE_LOAD = Load(name="miss", connections=16, requests=10_000)
 
 
 class Bodies:
