@@ -24,7 +24,7 @@ from infra.line_writer import LineWriter
 
 FIRST_BACKOFF_S = 0.2
 MAX_BACKOFF_S = 10.0
-HEALTHY_AFTER_S = 30.0
+HEALTHY_AFTER_S = 10.0
 POLL_S = 0.1
 KILL_WAIT_S = 5.0
 PIECE_BYTES = 64 * 1024
