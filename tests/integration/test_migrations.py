@@ -36,10 +36,14 @@ def build(url: str) -> None:
 async def building(ledger: RealLedger, url: str) -> AsyncIterator[asyncio.Task[None]]:
     """Build it while an append is under way, which it waits for."""
     await ledger.owner.execute("DROP INDEX events_by_type")
+
+    async def has_begun() -> bool:  # it is in the catalogue, and waits; cancelled before, it would leave nothing
+        return await ledger.owner.fetchval(IS_WHOLE) is False
+
     async with ledger.owner.acquire() as appending, appending.transaction():
         await appending.execute("LOCK TABLE events IN ROW EXCLUSIVE MODE")
         built = asyncio.create_task(asyncio.to_thread(build, url))
-        await eventually_so(lambda: ledger.owner.fetch(BUILDING), within_s=PATIENCE_S)
+        await eventually_so(has_begun, within_s=PATIENCE_S)
         yield built
 
 
