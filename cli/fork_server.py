@@ -265,7 +265,7 @@ def _next_descriptors(connection: socket.socket) -> list[int]:
 
 
 def _number(fds: Sequence[int], numbers: Sequence[int]) -> None:
-    """Give descriptors other numbers, by way of some that nobody wants."""
+    """Renumber descriptors. Each gets a free number first, because two may change places."""
     apart = [fcntl.fcntl(fd, fcntl.F_DUPFD, max(numbers) + 1) for fd in fds]
     for fd in fds:
         os.close(fd)

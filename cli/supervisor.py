@@ -132,7 +132,7 @@ class Child:
         return 0 if process is None else await _exit_code(process)
 
     async def _start(self, output: int) -> Process | None:
-        """Start the process. None: nobody wants it any more."""
+        """Start the process. Return None if it is to stop already."""
         spec = self.spec
         forked = await self._fork_server.fork(spec.argv, env=spec.env, output=output, pass_fds=spec.pass_fds)
         if forked is not None or self._stopping:

@@ -1,4 +1,4 @@
-"""What a process of ours has in its memory: a process that was forked shows its environment nowhere else."""
+"""Reads the memory of a process: a forked process shows its environment nowhere else."""
 
 import re
 from pathlib import Path
