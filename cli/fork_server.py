@@ -29,7 +29,7 @@ from setproctitle import setproctitle
 from infra.child import die_with_parent, inheriting_orphans, start_child
 
 MODULES = ("cli.run_process", "api.process", "workers.process", "projections.process")
-"""What the processes of the gateway import."""
+"""The modules that the API, the workers and the projector need."""
 READY = b"ready\n"
 START_TIMEOUT_S = 30.0
 FORK_TIMEOUT_S = 10.0
@@ -45,13 +45,13 @@ _NO_SETTINGS = ("GATEWAY_TEST_",)
 
 
 class Order(Struct, frozen=True, kw_only=True):
-    """What a forked process is to be. Nobody else reads it: it has secrets that other processes must not get.
+    """The command and the environment of a forked process, which alone reads them: they have secrets.
 
-    Texts are bytes, as the system has them: a variable may be of any.
+    Texts are bytes, because the system allows any bytes in a variable.
     """
 
     argv: tuple[bytes, ...]
-    """As of a process that is started: the interpreter, the script, the command and its options."""
+    """The interpreter, the script, the command and its options."""
     env: tuple[tuple[bytes, bytes], ...]
     fds: tuple[int, ...]
     """The numbers that its file descriptors are to have. The first is its output."""
@@ -125,11 +125,11 @@ class _Running:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(STOP_WAIT_S)
         with contextlib.suppress(ChildProcessError):  # none is left
-            while time.monotonic() < deadline_s:  # what this process has inherited ends by itself
+            while time.monotonic() < deadline_s:  # inherited processes of the server end by themselves
                 ended = os.waitid(os.P_PGID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
                 if ended is None:
                     time.sleep(REAP_POLL_S)
-                elif ended.si_pid in self._forked:  # it has just been forked, and somebody waits for it
+                elif ended.si_pid in self._forked:  # a process that the supervisor knows, and waits for
                     break
                 else:
                     os.waitpid(ended.si_pid, 0)
@@ -147,7 +147,7 @@ class ForkServer:
 
     def __enter__(self) -> Self:
         if sys.platform == "linux":
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored, nobody learns how a process ended
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if it is ignored, the system drops exit codes
             self.launch()
         return self
 
@@ -296,7 +296,7 @@ def _fork_child_of_supervisor(connection: socket.socket) -> bool:
             os._exit(0)
         for fd in (id_read, id_write, go_write):
             os.close(fd)
-        if os.read(go_read, 1) != _GO:  # the server has died: nobody knows this process
+        if os.read(go_read, 1) != _GO:  # the server has died before it told the supervisor
             os._exit(0)
         os.close(go_read)
         return True

@@ -1,4 +1,4 @@
-"""What the commands have in common: settings, an address to listen on, and the servers of a running `gateway up`."""
+"""Reads the settings of a command, listens on an address, and finds the servers of a running `gateway up`."""
 
 import asyncio
 import base64

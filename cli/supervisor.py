@@ -237,7 +237,7 @@ async def _exit_code(process: Process) -> int:
     finally:
         loop.remove_reader(descriptor)
         os.close(descriptor)
-    while (code := process.poll()) is None:  # noqa: ASYNC110 - whoever traces it has not let it go
+    while (code := process.poll()) is None:  # noqa: ASYNC110 - a debugger still holds it
         await asyncio.sleep(POLL_S)
     return code
 

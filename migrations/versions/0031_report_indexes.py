@@ -1,4 +1,4 @@
-"""What a report reads of some keys over all projects is found by the keys."""
+"""Indexes by key for the reports of all projects: they read the rows of some keys."""
 
 from migrations.revision import build_index
 

@@ -32,7 +32,9 @@ MOST_LOOKED_AT_ONCE = 40_000
 A look that a slow disk ends goes on with few.
 """
 LOOK_S = 0.05
-"""How long a look goes on before its last statement. A caller who wants more looks further."""
+"""A look takes no further step after this time, and returns the id from which the caller can look further. It reads
+the few requests that came late in any case.
+"""
 MAX_COUNTED = 1_000
 """New requests that are counted; of more it is said that there are more."""
 
@@ -49,7 +51,7 @@ _VIEWED: Select[Any] = select(
     func.coalesce(_c.served_model, _c.model).label("served_model"),
     *(cast(_c[name], Text).label(name) for name in _JSON),
 )
-"""What is shown of requests."""
+"""The columns of a request that reports show."""
 
 
 class RequestView(Struct, frozen=True, kw_only=True, rename="camel"):

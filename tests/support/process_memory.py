@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 
 
-def found_in_memory(process: psutil.Process, pattern: bytes) -> set[bytes]:
+def search_memory(process: psutil.Process, pattern: bytes) -> set[bytes]:
     """Return what matches a regular expression in a process's own memory. Its parent may read it, on Linux."""
     found: set[bytes] = set()
     place = Path(f"/proc/{process.pid}")
@@ -26,10 +26,10 @@ def found_in_memory(process: psutil.Process, pattern: bytes) -> set[bytes]:
 
 def has_in_memory(process: psutil.Process, text: str) -> bool:
     """Tell whether a text is anywhere in a process's own memory."""
-    return bool(found_in_memory(process, re.escape(text.encode())))
+    return bool(search_memory(process, re.escape(text.encode())))
 
 
 def variable_of(process: psutil.Process, name: str) -> str:
     """Return the value of an environment variable of a process."""
-    (value,) = found_in_memory(process, re.escape(name.encode()) + rb"=([^\0]+)\0")
+    (value,) = search_memory(process, re.escape(name.encode()) + rb"=([^\0]+)\0")
     return value.decode()

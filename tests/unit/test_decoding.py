@@ -1,4 +1,4 @@
-"""What is wrong with JSON is said by the path in the caller's spelling, and of an enumeration what is allowed."""
+"""An error names the field by its path in the JSON, and lists the values of an enumeration."""
 
 from enum import StrEnum
 from typing import Literal

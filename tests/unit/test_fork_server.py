@@ -40,7 +40,7 @@ def test_a_forked_process_tells_how_it_ended(code: int) -> None:
     while process.poll() is None:
         pass
     assert process.poll() == code
-    process.kill()  # nobody is there any more, and nobody else gets the signal
+    process.kill()  # sends no signal: another process may have the id by now
 
 
 async def test_without_a_server_nothing_is_forked() -> None:
