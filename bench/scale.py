@@ -29,6 +29,7 @@ from bench import admission as admissions
 from bench import appends, grown_log, load, slow_clients
 from bench.curves import Curve, curve, load_now, same_as_first, table, write
 from bench.grown_log import MILLION, ROOT, issue_key, port_of, stub_provider
+from bench.systems import process_memory_mb
 from bench.whole_path import PROMPT, body
 from infra.admission import Admission
 from infra.database import HeldConnection, migrate, open_pool
@@ -49,7 +50,6 @@ REQUESTS_PER_RUN = 10_000
 """So that the latencies of all are not kept at once."""
 QUIET_S = 3.0
 HOLD_S = 15.0
-MB = 1_000_000
 AIM_MEMORY_MB = 150.0
 STREAM_WINDOW_MB = 0.25
 """The most that a stream may take in a process: a window of parts that its reader has not taken."""
@@ -118,7 +118,10 @@ def of_the_log(home: Path, arguments: Arguments, wanted: Collection[str]) -> Ite
 
 
 def memory(home: Path, arguments: Arguments, _wanted: Collection[str]) -> Iterator[dict[str, Curve]]:
-    """Measure the memory of the processes after so many misses. Yields the curve after each number, as far as it is."""
+    """Measure the memory of the processes after so many misses. What they share is divided among them.
+
+    Yields the curve after each number, as far as it is.
+    """
     lines: dict[str, list[float]] = {"API": [], "worker": [], "projector": []}
     fresh, loads = itertools.count(), []
 
@@ -137,7 +140,7 @@ def memory(home: Path, arguments: Arguments, _wanted: Collection[str]) -> Iterat
                     asked += number
                 time.sleep(QUIET_S)
                 for line, command in zip(lines.values(), ("api", "worker", "projector"), strict=True):
-                    line.append(sum(process.memory_info().rss for process in gateway.processes(command)) / MB)
+                    line.append(sum(process_memory_mb(process) for process in gateway.processes(command)))
                 loads.append(load_now())
                 print(f"{size:,} requests, load {loads[-1]:.0f}: {lines}", flush=True)
                 sizes = arguments.requests[: len(lines["API"])]

@@ -26,13 +26,13 @@ import uvloop
 from msgspec import Struct
 
 from bench.load import Answered, ask, native_chat
+from bench.systems import process_memory_mb
 from bench.whole_path import Measured
 
 CLIENTS = 10_000
 STREAMS = 1_000
 DRIPPED = 200
 HOLD_S = 30.0
-MB = 1_000_000
 CLIENTS_PER_ADDRESS = 500
 CONNECTING_AT_ONCE = 64
 RECEIVE_BUFFER_BYTES = 4_096
@@ -182,7 +182,7 @@ class SlowClient:
 
 
 class Memory:
-    """Samples the resident memory of the gateway's API process and worker."""
+    """Samples the memory of the gateway's API process and worker. What processes share is divided among them."""
 
     def __init__(self, up: psutil.Process) -> None:
         lines = {child: " ".join(child.cmdline()) for child in up.children(recursive=True)}
@@ -195,7 +195,7 @@ class Memory:
 
     def now(self) -> dict[str, float]:
         """Return the megabytes of each."""
-        return {name: process.memory_info().rss / MB for name, process in self._processes.items()}
+        return {name: process_memory_mb(process) for name, process in self._processes.items()}
 
     async def watch(self) -> None:
         """Note the peak until cancelled."""
