@@ -11,7 +11,6 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from cachetools import FIFOCache
 from msgspec import Struct
 
 from domain.api_key import PREFIX, is_well_formed
@@ -21,6 +20,7 @@ from domain.routes import RouteSettings
 from domain.routing import NamedProvider
 from infra.batching import Batcher
 from infra.database import Pool
+from infra.newest import Newest
 from infra.vault import Vault
 from projections.keys import KeyRecord, key_of_project, keys_by_hash
 
@@ -78,8 +78,8 @@ class Authenticator:
     def __init__(self, pool: Pool, vault: Vault) -> None:
         self._pool = pool
         self._vault = vault
-        self._remembered: FIFOCache[bytes, _Remembered] = FIFOCache(MAX_REMEMBERED)
-        self._unknown: FIFOCache[bytes, _Remembered] = FIFOCache(MAX_UNKNOWN)
+        self._remembered: Newest[bytes, _Remembered] = Newest(MAX_REMEMBERED)
+        self._unknown: Newest[bytes, _Remembered] = Newest(MAX_UNKNOWN)
         self._looking_up: dict[bytes, asyncio.Task[_Remembered]] = {}
         """The look-ups that are under way. One is taken out, and not remembered, if it may be older than a change."""
         self._look_ups: Batcher[bytes, _Remembered] = Batcher(
@@ -219,7 +219,7 @@ def presented_keys(headers: Mapping[str, str]) -> list[str]:
 
 def _working(caller: Caller | None) -> Caller:
     """Return the caller if its key works. Raises as `authenticate`."""
-    if caller is None or _has_expired(caller):
+    if caller is None or (caller.settings.expires_at is not None and _has_expired(caller)):
         raise Unauthorized(_BAD_KEY)
     return caller
 

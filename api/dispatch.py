@@ -21,6 +21,7 @@ from api.request_context import RequestContext
 from api.request_recorder import RequestRecorder
 from api.response_cache import ResponseCache
 from domain.errors import ClientDisconnected, GatewayError, Overloaded, Unavailable
+from domain.events import INSTALLATION
 from domain.fair_share import provider_may_start
 from domain.job_result import error_of
 from domain.models import may_think_unseen
@@ -31,7 +32,7 @@ from infra.direct import DirectDispatch
 from infra.expiry import Expiry
 from infra.ids import new_id
 from infra.incoming import Expired, IncomingStream, PartsLost
-from infra.jobs import INLINE_BODY_LIMIT_BYTES, Job, JobFailover, JobQueue, Lane, PublishUnknown, provider_share
+from infra.jobs import INLINE_BODY_LIMIT_BYTES, Job, JobFailover, JobQueue, Lane, PublishUnknown
 from infra.replies import Committed, Failed, ReplyInbox
 
 SYNC_PER_PROJECT = 32
@@ -45,6 +46,9 @@ PROJECT_FACTOR = 7
 PROVIDER_FACTOR = 1
 """A provider alone may have half of them."""
 OVERLOADED_RETRY_S = 1.0
+
+_Provider = tuple[str, str]
+"""Whom a request calls, as it counts: the provider's name and its owner."""
 
 
 class Dispatcher:
@@ -79,11 +83,11 @@ class Dispatcher:
         self._now = now
         self._by_project: Counter[str] = Counter()
         self._by_key: Counter[str] = Counter()
-        self._by_provider: Counter[str] = Counter()
-        self._by_project_and_provider: Counter[tuple[str, str]] = Counter()
+        self._by_provider: Counter[_Provider] = Counter()
+        self._by_project_and_provider: Counter[tuple[str, _Provider]] = Counter()
         """The requests that were published and have not ended, to choose the lane of the next."""
-        self._sync_by_provider: Counter[str] = Counter()
-        """Those in the lane `sync`. A provider counts by its name and its owner."""
+        self._sync_by_provider: Counter[_Provider] = Counter()
+        """Those in the lane `sync`."""
         self._all: Counter[None] = Counter()
 
     @property
@@ -361,8 +365,10 @@ class _Counted:
                 del counter[name]
 
 
-def _provider_of(ctx: RequestContext) -> str:
-    return provider_share(ctx.identity, needs_own_credential=ctx.needs_own_credential)
+def _provider_of(ctx: RequestContext) -> _Provider:
+    """The same providers as those of `infra.jobs.provider_share`."""
+    identity = ctx.identity
+    return identity.provider, identity.project_id if ctx.needs_own_credential else INSTALLATION
 
 
 def _is_cancelled_with_its_caller(ctx: RequestContext) -> bool:

@@ -17,7 +17,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.routes import HTTPRoute
 from litestar.types import ExceptionHandlersMap, Receive, Scope, Send
 
-from api.delivery import JSON, send_whole
+from api.delivery import JSON, JsonAnswer, send_whole
 from api.requests import CountedRequest, HttpRequest
 
 HOT_PATHS = (
@@ -37,17 +37,14 @@ _PLAIN_HOST = re.compile(rb"[0-9A-Za-z.:-]*")
 class _HotCall:
     path: str
     handler: HTTPRouteHandler
+    answer: Callable[[HttpRequest], Awaitable[Response[bytes]]]
     error_handlers: ExceptionHandlersMap
 
     @classmethod
     def of(cls, path: str, handler: HTTPRouteHandler) -> "_HotCall":
         assert not handler.resolve_guards(), f"{path}: its guards would not be asked"
         assert set(handler.parsed_fn_signature.parameters) == {"request"}, f"{path} takes more than the request"
-        return cls(path, handler, handler.resolve_exception_handlers())
-
-    @property
-    def answer(self) -> Callable[[HttpRequest], Awaitable[Response[bytes]]]:
-        return self.handler.fn
+        return cls(path, handler, handler.fn, handler.resolve_exception_handlers())
 
     def render(self, request: HttpRequest, error: Exception) -> Response[Any]:
         kind = next(kind for kind in type(error).__mro__ if kind in self.error_handlers)
@@ -77,7 +74,8 @@ class HotCalls:
             for note in self._app.after_exception:
                 await note(error, scope)
             response = call.render(request, error)
-        if type(response) is Response and response.media_type == JSON:
+        is_answer = type(response) is JsonAnswer
+        if is_answer or (type(response) is Response and response.media_type == JSON):
             await send_whole(response, send)
         else:
             await response.to_asgi_response(app=None, request=request)(scope, receive, send)

@@ -220,7 +220,7 @@ class InferenceService:
     async def _serve_cached(self, ctx: RequestContext, cached: CachedResponse, *, is_shared: bool) -> InferenceResponse:
         """Serve a response from the cache. The event of it is in the log before the caller has the response."""
         ctx.inference_request.in_hand.take(len(cached.body))
-        kept = await self._replays.keep(ctx, cached.body)
+        kept = await self._replays.keep(ctx, cached.body) if ctx.identity.idempotency is not None else None
         served = self._recorder.served_from_cache(ctx, cached, is_shared=is_shared, kept=kept)
         if ctx.caller.is_limited and not ctx.is_counted:
             ctx, _ = await self._admit(ctx, served)

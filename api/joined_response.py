@@ -6,6 +6,7 @@ for its first part is gathered. Whatever is neither that nor a short answer of a
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from litestar.types import HTTPResponseStartEvent
@@ -20,6 +21,8 @@ _OF_THE_CONNECTION = frozenset({b"connection", b"transfer-encoding"})
 _LENGTH = b"content-length"
 BODY_FOLLOWS = "gateway.body_follows"
 """Set in the head of a stream whose first part is sent behind it at once."""
+MAX_CHECKED = 256
+"""The sets of names of an answer's headers that are remembered: there are a few for each call."""
 
 
 class JoinedResponse:
@@ -71,11 +74,11 @@ class JoinedResponse:
         headers = [*cycle.default_headers, *head["headers"]]
         if not _is_plain(headers, len(body)):
             return False
-        lines = [b"%b: %b\r\n" % header for header in headers]
-        closing = b"" if cycle.keep_alive else b"connection: close\r\n"
+        lines = b"\r\n".join(map(b": ".join, headers))
+        closing = b"\r\n" if cycle.keep_alive else b"\r\nconnection: close\r\n"
         cycle.response_started = cycle.response_complete = True
         cycle.waiting_for_100_continue = False
-        cycle.transport.write(b"".join((STATUS_LINE[status], *lines, closing, b"\r\n", body)))
+        cycle.transport.write(b"".join((STATUS_LINE[status], lines, closing, b"\r\n", body)))
         cycle.message_event.set()
         if not cycle.keep_alive:
             cycle.transport.close()
@@ -120,12 +123,18 @@ def _has_length(head: HTTPResponseStartEvent) -> bool:
 def _is_plain(headers: Sequence[tuple[bytes, bytes]], body_bytes: int) -> bool:
     """True for headers that can be written as they are, and are those of a body of this length."""
     names, values = zip(*headers, strict=True)
-    if names.count(_LENGTH) != 1 or not _OF_THE_CONNECTION.isdisjoint(names):
+    place = _place_of_length(names)
+    if place is None or values[place] != b"%d" % body_bytes:
         return False
-    name_text, value_text = b"".join(names), b"".join(values)
-    return bool(
-        values[names.index(_LENGTH)] == b"%d" % body_bytes
-        and name_text.islower()
-        and len(name_text.translate(None, _NO_NAME)) == len(name_text)
-        and len(value_text.translate(None, _CONTROL)) == len(value_text)
-    )
+    text = b"".join(values)
+    return len(text.translate(None, _CONTROL)) == len(text)
+
+
+@lru_cache(maxsize=MAX_CHECKED)
+def _place_of_length(names: tuple[bytes, ...]) -> int | None:
+    """Where the body's length stands among the headers with these names; None: they cannot be written as they are."""
+    text = b"".join(names)
+    is_plain = text.islower() and len(text.translate(None, _NO_NAME)) == len(text)
+    if not is_plain or names.count(_LENGTH) != 1 or not _OF_THE_CONNECTION.isdisjoint(names):
+        return None
+    return names.index(_LENGTH)

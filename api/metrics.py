@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from api.request_facts import RequestFacts
 from infra.admission import Outcome
-from infra.figures import SECONDS, Children, ModelLabels, ProcessFigures
+from infra.figures import SECONDS, Children, ModelLabels, ProcessFigures, Tally
 
 _GROUPS = {
     "/api/v1/completions/chat": "chat",
@@ -64,9 +64,7 @@ class Metrics:
         self._show_queue()
 
     def _count_requests(self) -> None:
-        self.requests = Counter(
-            "gateway_requests_total", "Requests answered.", ("route", "status"), registry=self.registry
-        )
+        self._requests = self._tally("gateway_requests_total", "Requests answered.", "route", "status")
         self.seconds = Histogram(
             "gateway_request_seconds",
             "From request to the last byte of its answer.",
@@ -80,25 +78,19 @@ class Metrics:
             ("reason",),
             registry=self.registry,
         )
-        self.admissions = Counter(
+        self._admissions = self._tally(
             "gateway_admissions_total",
             "Decisions of admission, by outcome; of a request that waited, the last one.",
-            ("outcome",),
-            registry=self.registry,
+            "outcome",
         )
-        self._requests_of = Children(self.requests)
         self._seconds_of = Children(self.seconds)
-        self._admissions_of = Children(self.admissions)
 
     def _count_answers(self) -> None:
-        self._inference = Children(
-            Counter(
-                "gateway_inference_requests_total",
-                "Requests for a model, by who answered and how it went: `ok`, or the error's code. A model that has "
-                "not answered yet is `other`.",
-                ("operation", "provider", "model", "status", "outcome"),
-                registry=self.registry,
-            )
+        self._inference = self._tally(
+            "gateway_inference_requests_total",
+            "Requests for a model, by who answered and how it went: `ok`, or the error's code. A model that has "
+            "not answered yet is `other`.",
+            *("operation", "provider", "model", "status", "outcome"),
         )
         self._inference_seconds = Children(
             Histogram(
@@ -118,15 +110,15 @@ class Metrics:
                 registry=self.registry,
             )
         )
-        self._cache = Children(
-            Counter(
-                "gateway_cache_requests_total",
-                "Answers by what the cache did: hit, coalesced (the answer of an equal request in flight), replayed "
-                "(that of an earlier one with the same idempotency key), miss, bypass.",
-                ("result",),
-                registry=self.registry,
-            )
+        self._cache = self._tally(
+            "gateway_cache_requests_total",
+            "Answers by what the cache did: hit, coalesced (the answer of an equal request in flight), replayed "
+            "(that of an earlier one with the same idempotency key), miss, bypass.",
+            "result",
         )
+
+    def _tally(self, name: str, says: str, *labels: str) -> Tally:
+        return Tally(Counter(name, says, labels, registry=None), self.registry)
 
     def _show_load(self) -> None:
         self.connections = Gauge("gateway_connections", "Open connections of clients.", registry=self.registry)
@@ -213,11 +205,11 @@ class Metrics:
 
     def decided(self, outcome: Outcome) -> None:
         """Count a decision of admission."""
-        self._admissions_of[(outcome,)].inc()
+        self._admissions.since_look[(outcome,)] += 1
 
     def observe(self, route: str, status: str, seconds: float, facts: RequestFacts) -> None:
         """Count a request that has been answered; `route` as `route_of` says."""
-        self._requests_of[route, status].inc()
+        self._requests.since_look[route, status] += 1
         self._seconds_of[(route,)].observe(seconds)
         if facts.operation is not None and facts.provider is not None:
             self._observe_inference(facts.operation, facts.provider, status, seconds, facts)
@@ -227,9 +219,9 @@ class Metrics:
     ) -> None:
         of_model = self.models.answered if facts.has_answer else self.models.of
         provider, model = of_model(provider, facts.model or "")
-        self._inference[operation, provider, model, status, facts.error_code or "ok"].inc()
+        self._inference.since_look[operation, provider, model, status, facts.error_code or "ok"] += 1
         if facts.cache is not None:
-            self._cache[(facts.cache,)].inc()
+            self._cache.since_look[(facts.cache,)] += 1
         if facts.error_code is None:
             self._inference_seconds[operation, provider].observe(seconds)
         if facts.is_stream and facts.has_answer and facts.first_byte_s is not None:

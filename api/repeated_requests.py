@@ -6,11 +6,11 @@ Of a request's content only its digest is kept.
 import hashlib
 import threading
 
-from cachetools import FIFOCache
 from msgspec.structs import replace
 
 from domain.dialects.codec import Codec
 from domain.dialects.passthrough.inspect import PassthroughRequest, read_passthrough
+from infra.newest import Newest
 
 MAX_REMEMBERED = 512
 MAX_REMEMBERED_BYTES = 8 * 1024
@@ -22,7 +22,7 @@ class RepeatedRequests:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._read: FIFOCache[tuple[bytes, Codec, bool], PassthroughRequest] = FIFOCache(MAX_REMEMBERED)
+        self._read: Newest[tuple[bytes, Codec, bool], PassthroughRequest] = Newest(MAX_REMEMBERED)
 
     def read(self, body: bytes, codec: Codec, *, finds_models: bool) -> PassthroughRequest:
         """Read a request that uses the cache, as `read_passthrough`.

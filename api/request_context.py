@@ -214,7 +214,7 @@ class RequestContext(Struct, frozen=True, kw_only=True):
 
     def answered_by(self, receipt: Receipt) -> "RequestContext":
         """The request at the target that a receipt names; this one if it names none of them."""
-        if not self.is_origin_of(receipt):
+        if self.further and not self.is_origin_of(receipt):
             for number, one in enumerate(self.further, start=1):
                 if one.is_origin_of(receipt):
                     return self.at(number)

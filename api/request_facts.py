@@ -46,7 +46,7 @@ class RequestFacts(Struct, kw_only=True):
 
     def answered_by(self, receipt: Receipt, cost_nano_usd: NanoUsd | None) -> None:
         """Note a whole answer, and what its caller is charged."""
-        self.begun_by(provider=receipt.provider, model=receipt.upstream_model)
+        self.provider, self.model, self.has_answer = receipt.provider, receipt.upstream_model, True
         usage = receipt.usage
         self.prompt_tokens, self.completion_tokens = usage.prompt_tokens, usage.completion_tokens
         self.cost_nano_usd = cost_nano_usd
@@ -61,5 +61,5 @@ class RequestFacts(Struct, kw_only=True):
 
 def facts_of(scope: Any) -> RequestFacts:
     """Return the facts of a request. One that came over no connection, as a job's, has its own that nobody reads."""
-    facts = scope.get(FACTS_SCOPE)
-    return facts if isinstance(facts, RequestFacts) else RequestFacts()
+    facts: RequestFacts | None = scope.get(FACTS_SCOPE)
+    return facts if facts is not None else RequestFacts()

@@ -150,6 +150,6 @@ def _line(
         cost_usd=to_usd(facts.cost_nano_usd) if facts.cost_nano_usd is not None else None,
         latency_ms=round(took_s * 1000),
         first_byte_ms=round(facts.first_byte_s * 1000) if facts.is_stream and facts.first_byte_s is not None else None,
-        trace_id=trace.get("trace_id"),
-        span_id=trace.get("span_id"),
+        trace_id=trace["trace_id"] if trace else None,
+        span_id=trace["span_id"] if trace else None,
     )

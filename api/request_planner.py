@@ -92,7 +92,8 @@ class RequestPlanner(TargetPlanner):
         """Plan a request at one target. Raises as `plan`."""
         body, target, cache = inference_request.body, inference_request.target, inference_request.cache
         operation = inference_request.operation
-        self._check_models(caller, inference_request)
+        if caller.settings.models is not None:
+            self._check_models(caller, caller.settings.models, inference_request)
         asked_cap = body.output_cap
         body, adapted = self._adapt(inference_request)
         dropped = _dropped(caller, inference_request, adapted)
@@ -143,16 +144,13 @@ class RequestPlanner(TargetPlanner):
             return inference_request.background.deadline
         return inference_request.received_at + timedelta(seconds=self._request_timeout_s)
 
-    def _check_models(self, caller: Caller, asked: InferenceRequest) -> None:
-        """Refuse a request for a model that the key may not use, by whatever field it names that.
+    def _check_models(self, caller: Caller, allowed: Sequence[str], asked: InferenceRequest) -> None:
+        """Refuse a request for a model that the key, which has a list, may not use, by whatever field it names that.
 
         Raises:
             Forbidden: names the field.
 
         """
-        allowed = caller.settings.models
-        if allowed is None:
-            return
         choice = f"the key may use: {', '.join(allowed)}"
         if asked.route is None or not is_allowed(caller, asked.route):
             check_allowed(caller, asked.body.model, "model")
@@ -237,7 +235,7 @@ class RequestPlanner(TargetPlanner):
 
     def _with_tools(self, ctx: RequestContext, tools: HostedTools, price: Price) -> Price:
         """Add what hosted tools cost: their fees, and the prices of the other models that they ask."""
-        if not any(tool.model for tool in tools.tools):
+        if not tools.tools or not any(tool.model for tool in tools.tools):
             return tools.priced(price)
         at = ctx.inference_request.received_at
         others = (
@@ -248,15 +246,18 @@ class RequestPlanner(TargetPlanner):
         return replace(tools.priced(price), others=tuple(other for other in others if other is not None))
 
     def _token_bound(self, ctx: RequestContext, context_window: int | None) -> TokenBound:
-        target, operation = ctx.target, ctx.inference_request.operation
+        target, operation, headers = ctx.target, ctx.inference_request.operation, ctx.inference_request.headers
+        is_builtin = target.base_url is None
+        if ctx.body.is_passthrough:  # its codec is its provider's
+            return ctx.body.token_bound(target.upstream_model, context_window, is_builtin=is_builtin, headers=headers)
         bounds = ctx.body.token_bound(
             target.upstream_model,
             context_window,
-            is_builtin=target.base_url is None,
-            headers=ctx.inference_request.headers,
+            is_builtin=is_builtin,
+            headers=headers,
             image_tokens=self._dialects.image_tokens(target, operation),
         )
-        if not ctx.body.is_passthrough and self._dialects.has_cache_marks(target, operation):
+        if self._dialects.has_cache_marks(target, operation):
             is_marked = _CACHE_MARK in ctx.payload
             bounds = replace(bounds, writes_5m=is_marked, writes_1h=is_marked and _LONG_CACHE_MARK in ctx.payload)
         return bounds
@@ -339,6 +340,8 @@ def _dropped(caller: Caller, inference_request: InferenceRequest, adapted: tuple
         InvalidRequest: there is one, and the translation is to be strict.
 
     """
+    if not adapted and not inference_request.dropped:
+        return ()
     names = inference_request.field_names
     adapted = tuple(names.get(name, name) for name in adapted)
     if inference_request.has_native_defaults:

@@ -9,20 +9,20 @@ import codecs
 import re
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from litestar import Request
 from litestar.connection import ASGIConnection
+from litestar.connection.base import empty_receive, empty_send
 from litestar.datastructures import Headers, MultiDict
 from litestar.exceptions import HTTPException, InternalServerException
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
-from litestar.types import Empty, Receive, Scope
+from litestar.types import Empty, Receive, Scope, Send
 from msgspec import UNSET, Meta, Struct, UnsetType
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from api.authentication import Caller
+from api.authentication import KEY_HEADERS, Caller
 from api.content_encoding import encodings_of, taken, unpacked
 from api.large_requests import LARGE_BYTES
 from api.request_context import CachePolicy
@@ -57,7 +57,7 @@ Metadata = Annotated[dict[MetadataName, Any], Meta(max_length=MAX_METADATA_MEMBE
 UNPACK_STEP_BYTES = 1024 * 1024
 """A thread unpacks so much of a large body at a time; between the steps it is counted."""
 
-_UTF16_OR_32 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
+_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 _NUL = "\x00"
 """PostgreSQL's text cannot hold it."""
 _metadata_decoder = msgspec.json.Decoder(Metadata)
@@ -84,11 +84,30 @@ class _FallbacksHeader(Struct, frozen=True, rename={"names": "x-gateway-fallback
     names: Fallbacks
 
 
+class _Names(dict[bytes, str]):
+    """The names of headers as texts: those that most requests have are there, others are decoded."""
+
+    def __missing__(self, name: bytes) -> str:
+        return name.decode("latin-1")
+
+
+_NAMES = _Names(
+    (name.encode(), name)
+    for name in (
+        *("accept", "accept-encoding", "connection", "content-length", "content-type", "host", "user-agent"),
+        *KEY_HEADERS,
+        *("x-gateway-cache", "x-gateway-cache-ttl", "x-gateway-metadata", "idempotency-key"),
+        *(f"x-stainless-{what}" for what in ("arch", "async", "lang", "os", "package-version", "read-timeout")),
+        *(f"x-stainless-{what}" for what in ("retry-count", "runtime", "runtime-version")),
+    )
+)
+
+
 class _Headers(Headers):
     """Headers as they came. Litestar's look at the abstract classes of what they are given: half of what they cost."""
 
     def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
+        pairs = [(_NAMES[name], value.decode("latin-1")) for name, value in headers]
         CIMultiDictProxy.__init__(self, CIMultiDict(pairs))
         self._header_list = None
 
@@ -96,18 +115,21 @@ class _Headers(Headers):
 class CountedRequest(Request[Any, Any, Any]):
     """A request whose body counts against the process's budget, as it came and as it is unpacked."""
 
-    @cached_property
-    def headers(self) -> Headers:
-        """The headers, which Litestar's property looks for anew each time."""
+    headers = Headers()
+    """The headers. Litestar has a property here, which looks for them each time."""
+
+    def __init__(self, scope: Scope, receive: Receive = empty_receive, send: Send = empty_send) -> None:
+        super().__init__(scope, receive, send)
         state = self._connection_state
         if state.headers is Empty:
-            state.headers = _Headers(self.scope["headers"])
-        return state.headers
+            state.headers = _Headers(scope["headers"])
+        self.headers = state.headers
 
     @property
     def max_body_bytes(self) -> int:
         """The longest body that the call takes, as it comes and as it is unpacked."""
-        return self.route_handler.resolve_request_max_body_size() or services_of(self).settings.max_body_bytes
+        handler: Any = self.scope["route_handler"]
+        return handler.resolve_request_max_body_size() or services_of(self).settings.max_body_bytes
 
     @classmethod
     def of_job(cls, scope: Scope, receive: Receive, body: bytes) -> "CountedRequest":
@@ -203,17 +225,16 @@ def _in_utf8(body: bytes) -> bytes:
         InvalidRequest: it is UTF-16 or UTF-32, by its mark or by the zeros among its first characters.
 
     """
+    if not body.startswith(_MARKS) and b"\x00" not in body[:4]:
+        return body
     if body.startswith(codecs.BOM_UTF8):
         return body[len(codecs.BOM_UTF8) :]
-    if body.startswith(_UTF16_OR_32) or b"\x00" in body[:4]:
-        raise InvalidRequest("the body is not UTF-8, which JSON has to be (RFC 8259): it looks like UTF-16 or UTF-32")
-    return body
+    raise InvalidRequest("the body is not UTF-8, which JSON has to be (RFC 8259): it looks like UTF-16 or UTF-32")
 
 
 def services_of(request: ASGIConnection[Any, Any, Any, Any]) -> Services:
     """The process's parts."""
-    services = request.app.state.services
-    assert isinstance(services, Services), "put there by the composition root"
+    services: Services = request.app.state.services  # put there by the composition root
     return services
 
 
@@ -250,18 +271,21 @@ def http_message(request: HttpRequest, error: HTTPException) -> str:
 def count_bytes(request: HttpRequest, project_id: str) -> None:
     """Begin to count the bytes that the request has in memory, once for each request."""
     if BYTES_SCOPE not in request.scope:
-        budget = services_of(request).byte_budget
-        request.scope[BYTES_SCOPE] = BytesInHand(budget, project_id)  # type: ignore[literal-required]  # ours, as the id
+        _count_bytes(request, services_of(request), project_id)
+
+
+def _count_bytes(request: HttpRequest, services: Services, project_id: str) -> None:
+    in_hand = BytesInHand(services.byte_budget, project_id)
+    request.scope[BYTES_SCOPE] = in_hand  # type: ignore[literal-required]  # ours, as the id
 
 
 def bytes_in_hand(request: HttpRequest) -> BytesInHand:
     """Return the count of the bytes that a request has in memory. Call after `count_bytes`."""
-    in_hand = request.scope[BYTES_SCOPE]  # type: ignore[literal-required]
-    assert isinstance(in_hand, BytesInHand), "put there above"
+    in_hand: BytesInHand = request.scope[BYTES_SCOPE]  # type: ignore[literal-required]
     return in_hand
 
 
-async def caller_and_body(request: HttpRequest) -> tuple[Caller, bytes]:
+async def caller_and_body(request: HttpRequest, services: Services) -> tuple[Caller, bytes]:
     """Return the caller and the body. The key is checked before the body is read, and again after that.
 
     Raises:
@@ -270,11 +294,11 @@ async def caller_and_body(request: HttpRequest) -> tuple[Caller, bytes]:
         Overloaded: as `CountedRequest.stream`.
 
     """
-    services = services_of(request)
     known = request.scope.get("user")  # of a job's request: nobody else's has one before a guard
     caller = known if isinstance(known, Caller) else await services.authenticator.authenticate(request.headers)
     facts_of(request.scope).key_id = caller.key_id
-    count_bytes(request, caller.project_id)
+    if BYTES_SCOPE not in request.scope:
+        _count_bytes(request, services, caller.project_id)
     services.rate_refusals.check(caller)
     body = await request.body()
     return await services.authenticator.caller_with(caller.secret_hash), body
@@ -347,10 +371,11 @@ def asks_strict_translation(request: HttpRequest) -> bool | None:
         InvalidRequest: the header has a value that is not allowed.
 
     """
-    given = request.headers.get("x-gateway-translation")
-    if given is None:
+    headers = request.headers
+    if "x-gateway-translation" not in headers:
         return None
-    return convert({"x-gateway-translation": given}, _TranslationHeader).mode == "strict"
+    given = {"x-gateway-translation": headers["x-gateway-translation"]}
+    return convert(given, _TranslationHeader).mode == "strict"
 
 
 def fallbacks_of(request: HttpRequest, fallbacks: Sequence[str] | None = None) -> tuple[str, ...]:
@@ -360,10 +385,10 @@ def fallbacks_of(request: HttpRequest, fallbacks: Sequence[str] | None = None) -
         InvalidRequest: the header names too many, or one is no name.
 
     """
-    header = request.headers.get("x-gateway-fallbacks")
-    if header is None:
+    headers = request.headers
+    if "x-gateway-fallbacks" not in headers:
         return tuple(fallbacks or ())
-    names = [name for part in header.split(",") if (name := part.strip())]
+    names = [name for part in headers["x-gateway-fallbacks"].split(",") if (name := part.strip())]
     return tuple(convert({"x-gateway-fallbacks": names}, _FallbacksHeader).names)
 
 
@@ -374,10 +399,11 @@ def metadata_of(request: HttpRequest, metadata: dict[str, Any] | None = None) ->
         InvalidRequest: it is too large, or no JSON object.
 
     """
-    header = request.headers.get("x-gateway-metadata")
-    if header is not None:
+    headers = request.headers
+    if "x-gateway-metadata" in headers:
         try:
-            metadata = (metadata or {}) | _metadata_decoder.decode(header.encode("latin-1"))  # as it came: UTF-8
+            given = headers["x-gateway-metadata"].encode("latin-1")  # as it came: UTF-8
+            metadata = (metadata or {}) | _metadata_decoder.decode(given)
         except msgspec.ValidationError as error:
             raise InvalidRequest(
                 f"`x-gateway-metadata`: {invalid(error).message}", field="x-gateway-metadata"

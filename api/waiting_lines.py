@@ -111,7 +111,7 @@ class WaitingLines:
 
     def is_waited_for(self, *accounts: str) -> bool:
         """Return whether a request waits for one of these accounts."""
-        return not self._lines.keys().isdisjoint(accounts)
+        return bool(self._lines) and not self._lines.keys().isdisjoint(accounts)
 
     async def wait(
         self,

@@ -19,9 +19,10 @@ Every field that the provider is sent counts, `user` too: to leave one out would
 def cache_key(*, project_id: str, operation: str, target: Target, body: bytes) -> bytes:
     """SHA-256 over the parts, each with its length before it, so that no two lists of parts run together."""
     provider = target.provider if target.base_url is None else f"{target.provider} {target.base_url}"
-    digest = hashlib.sha256()
+    parts = b""
     for part in (str(SCHEMA_VERSION), project_id, operation, provider, target.upstream_model):
         encoded = part.encode()
-        digest.update(len(encoded).to_bytes(4, "big") + encoded)
+        parts += len(encoded).to_bytes(4, "big") + encoded
+    digest = hashlib.sha256(parts)
     digest.update(body)
     return digest.digest()

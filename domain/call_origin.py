@@ -78,6 +78,8 @@ def origin_of(headers: Iterable[tuple[bytes, bytes]], session_in_body: str | Non
         dimension, rank = _RANKS[name]
         if dimension not in best or rank < best[dimension][0]:
             best[dimension] = (rank, name, value)
+    if not best:
+        return Origin(session=session_in_body) if session_in_body else None
     said = {dimension: _said(dimension, name, value) for dimension, (_, name, value) in best.items()}
     session = said.get("session") or session_in_body
     agent, client = said.get("agent"), said.get("client")

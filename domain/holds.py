@@ -4,7 +4,7 @@ Tokens at the dearest price of the classes that they can be counted as, every us
 more reading of the whole context. Never below what the provider will bill: `domain/estimate.py` bounds the tokens.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -53,36 +53,41 @@ class Hold(Struct, frozen=True, kw_only=True):
 
     def nano_usd(self, output_tokens: int, calls: int) -> NanoUsd:
         """The most that it costs with so much output and so many calls of hosted tools, rounded up."""
-        output_price = self._output_price()
-        exact = self._beside_answer(calls, output_price) + output_tokens * output_price
-        return NanoUsd(divide_up(exact, TOKENS_PER_PRICE) + self._fees(calls))
+        output_price, fees = self._output_price(), self._of_each_request()
+        exact = self._beside_answer(calls, output_price, len(fees)) + output_tokens * output_price
+        return NanoUsd(divide_up(exact, TOKENS_PER_PRICE) + self._fees(calls, fees))
 
     def calls_within(self, hold_nano_usd: NanoUsd, output_tokens: int) -> int:
         """The most calls of hosted tools that a hold covers beside so much output: at least one, if there are any."""
         most = self.tools.most_calls
+        if not most:
+            return 0
         fitting = (calls for calls in range(most, 0, -1) if self.nano_usd(output_tokens, calls) <= hold_nano_usd)
-        return next(fitting, min(1, most))
+        return next(fitting, 1)
 
     def output_within(self, hold_nano_usd: NanoUsd, calls: int) -> int:
         """The longest answer that a hold covers beside so many calls, in tokens."""
-        output_price = self._output_price()
-        left = (hold_nano_usd - self._fees(calls)) * TOKENS_PER_PRICE - self._beside_answer(calls, output_price)
+        output_price, fees = self._output_price(), self._of_each_request()
+        left = (hold_nano_usd - self._fees(calls, fees)) * TOKENS_PER_PRICE
+        left -= self._beside_answer(calls, output_price, len(fees))
         return max(0, left // max(1, output_price))
 
-    def _fees(self, calls: int) -> int:
-        return self.tools.fees(calls, self.price) + sum(fee.nano_usd for fee in self._of_each_request())
+    def _fees(self, calls: int, of_each_request: Sequence[Fee]) -> int:
+        own = self.tools.fees(calls, self.price)
+        return own + sum([fee.nano_usd for fee in of_each_request]) if of_each_request else own
 
     def _of_each_request(self) -> list[Fee]:
         """The fees of uses that every request of the model has and that no tool of this one counts."""
-        if not self.price.fees:
-            return []
+        fees = [fee for fee in self.price.fees if fee.is_of_each_request]
+        if not fees:
+            return fees
         counted = {tool.use for tool in self.tools.tools}
-        return [fee for fee in self.price.fees if fee.is_of_each_request and fee.tool not in counted]
+        return [fee for fee in fees if fee.tool not in counted]
 
-    def _beside_answer(self, calls: int, output_price: int) -> int:
+    def _beside_answer(self, calls: int, output_price: int, further_readings: int) -> int:
         text = dearest(self.price, TEXT_CLASSES) or 0
         audio = max(text, dearest(self.price, AUDIO_CLASSES) or 0) if self.audio_tokens else text
-        readings = self.tools.readings(calls) + len(self._of_each_request())
+        readings = self.tools.readings(calls) + further_readings
         read = self.input_tokens - self.audio_tokens + readings * self.context_window
         written = self.predicted_tokens
         if self.summary_tokens:

@@ -110,8 +110,10 @@ class HostedTools(Struct, frozen=True, kw_only=True):
             fee = replace(fee, tool=tool.use, is_of_each_request=fee.is_of_each_request or tool.is_of_each_request)
             other = own.get(tool.use)
             own[tool.use] = fee if other is None or _most(other) <= _most(fee) else other
-        others = (fee for fee in price.fees if fee.tool in _USES and fee.tool not in own)
-        return replace(price, fees=(*others, *own.values())) if price.fees else price
+        if not price.fees:
+            return price
+        others = [fee for fee in price.fees if fee.tool in _USES and fee.tool not in own]
+        return replace(price, fees=(*others, *own.values()))
 
     def _shared(self, calls: int) -> int:
         return min(calls, self.most_calls)

@@ -5,12 +5,14 @@ JSON of others, which is a `msgspec.Raw` in a value, is not for `encode`: it wou
 """
 
 import re
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 
-encode_with_raw = msgspec.json.Encoder(decimal_format="number").encode
+_encoder = msgspec.json.Encoder(decimal_format="number")
+encode_with_raw = _encoder.encode
 """A value as JSON, of which parts are the JSON of others: these keep their bytes. Decimals are as Python writes them;
 one that is to be in full digits is given as a `json_number`.
 """
@@ -28,7 +30,15 @@ with an exponent beyond 30 keeps it: it is nobody's cost, and would be a page of
 
 def encode(value: Any) -> bytes:
     """A value without any `msgspec.Raw` of others as JSON. Decimals are numbers."""
-    text = encode_with_raw(value)
+    return _all_in_full(encode_with_raw(value))
+
+
+def encode_lines(values: Sequence[Any]) -> bytes:
+    """Values as `encode` writes them, each on a line, which ends."""
+    return _all_in_full(_encoder.encode_lines(values))
+
+
+def _all_in_full(text: bytes) -> bytes:
     if b"E-" in text or b"e-" in text or b"e+" in text or b"E+" in text:  # quickly: few texts have one
         return _NUMBER.sub(_in_full, text) if _EXPONENT.search(text) is not None else text
     return text

@@ -5,6 +5,7 @@ token is a whole number for every price that is a multiple of $0.001 per million
 """
 
 from decimal import ROUND_HALF_EVEN, Decimal
+from functools import lru_cache
 from typing import NewType
 
 NanoUsd = NewType("NanoUsd", int)
@@ -13,6 +14,9 @@ NanoUsd = NewType("NanoUsd", int)
 NANO_PER_USD = 1_000_000_000
 MAX_NANO_USD = NanoUsd(9_000_000_000_000_000_000)
 """The largest amount that PostgreSQL's bigint holds, rounded down: nine thousand million dollars."""
+
+MAX_REMEMBERED_AMOUNTS = 1_024
+"""In dollars: an answer has its cost in its body, its headers and its access line."""
 
 ZERO = NanoUsd(0)
 
@@ -29,6 +33,7 @@ def from_usd(dollars: Decimal) -> NanoUsd:
     return NanoUsd(int((dollars * NANO_PER_USD).to_integral_value(ROUND_HALF_EVEN)))
 
 
+@lru_cache(maxsize=MAX_REMEMBERED_AMOUNTS)
 def to_usd(amount: NanoUsd) -> Decimal:
     """Turn nano-dollars into dollars, exactly, without trailing zeros: 12000 → Decimal('0.000012')."""
     if not amount:

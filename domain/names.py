@@ -6,12 +6,15 @@ direction of writing (Unicode TR 36, "Bidirectional Text Spoofing").
 """
 
 import re
+from functools import lru_cache
 from typing import Annotated
 from urllib.parse import quote
 
 from msgspec import Meta
 
 MAX_NAME_CHARS = 256
+MAX_REMEMBERED_TEXTS = 1_024
+"""As headers have them: the providers and the models, of each answer."""
 END = r"(?![\s\S])"
 """The end of a text. `$` stands before a last line end as well, and `\\Z` is unknown to JSON Schema."""
 _UNPRINTABLE = r"\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff"
@@ -43,6 +46,7 @@ def printable(text: str, *, keep: str = "") -> str:
     return _SPECIAL.sub(lambda found: found[0] if found[0] in keep else f"\\u{ord(found[0]):04x}", text)
 
 
+@lru_cache(maxsize=MAX_REMEMBERED_TEXTS)
 def header_text(text: str) -> str:
     """Write a text as a header's value: what is not visible ASCII, and `%`, is percent-encoded as UTF-8 (RFC 3986)."""
     return text if text.isascii() and text.isprintable() and "%" not in text else quote(text, safe=_HEADER_SAFE)

@@ -310,6 +310,8 @@ def reachable(price: Price, prompt_tokens: int, *, writes_5m: bool = True, write
 
     `writes_5m`, `writes_1h`: it may be written to the provider's cache, for that long.
     """
+    if writes_5m and writes_1h and not price.tiers:
+        return price
     tiers = tuple(
         replace(tier, prices=_without_writes(tier.prices, writes_5m=writes_5m, writes_1h=writes_1h))
         for tier in price.tiers

@@ -15,7 +15,7 @@ from typing import Literal
 import structlog
 from msgspec import Struct
 
-from domain.json_numbers import encode
+from domain.json_numbers import encode_lines
 from domain.names import printable
 from infra.line_writer import LineWriter
 from infra.logging import SecretsHidden, written
@@ -78,11 +78,15 @@ class _LeftOut(Struct, kw_only=True, tag_field="event", tag="requests_not_listed
     count: int
 
 
-def _json(line: AccessLine | _LeftOut) -> str:
-    return encode(line).decode()
+def _json(lines: Sequence[AccessLine | _LeftOut]) -> str:
+    return encode_lines(lines).decode()
 
 
-def _console(line: AccessLine | _LeftOut) -> str:
+def _console(lines: Sequence[AccessLine | _LeftOut]) -> str:
+    return "".join([f"{_for_people(line)}\n" for line in lines])
+
+
+def _for_people(line: AccessLine | _LeftOut) -> str:
     """A line for people: what is known, in an order that the eye learns."""
     clock = f"{line.timestamp:%H:%M:%SZ}"
     if isinstance(line, _LeftOut):
@@ -99,7 +103,7 @@ def _console(line: AccessLine | _LeftOut) -> str:
     return "  ".join((*parts, line.request_id))
 
 
-_RENDERERS: Mapping[LogFormat, Callable[[AccessLine | _LeftOut], str]] = {"json": _json, "console": _console}
+_RENDERERS: Mapping[LogFormat, Callable[[Sequence[AccessLine | _LeftOut]], str]] = {"json": _json, "console": _console}
 
 
 class AccessLog:
@@ -182,20 +186,23 @@ class AccessLog:
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
-        rendered = [text for line in waiting if (text := self._rendered(line)) is not None]
-        if not self._writer.write("".join(rendered)):
-            for _ in rendered:
+        try:
+            text, lines = self._render(waiting), len(waiting)
+        except Exception:  # noqa: BLE001 - a mistake of ours in one of them: the others are written
+            rendered = [one for line in waiting if (one := self._rendered(line)) is not None]
+            text, lines = "".join(rendered), len(rendered)
+        if not self._writer.write(self._hide(None, "", text)):
+            for _ in range(lines):
                 self._on_left_out("unread")
 
     def _rendered(self, line: AccessLine | _LeftOut) -> str | None:
-        """Return a line's text; None: it has none, which is a mistake of ours, and the others are written."""
+        """Return a line's text; None: it has none."""
         try:
-            text: str = self._hide(None, "", f"{self._render(line)}\n")
+            return self._render([line])
         except Exception:
             log.exception("access_line_failed")
             self._on_left_out("failed")
             return None
-        return text
 
 
 class _Minute(Struct):

@@ -5,7 +5,7 @@ The protocol (who may do what, in which order) is checked state by state in `tes
 change it there first.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import UTC, date, datetime
 from typing import Any, Literal
 
@@ -265,7 +265,7 @@ class Admission:
         )
         await self._connection.rehearse(_ADMIT, *self._arguments([request]))
 
-    async def admit(self, request: AdmissionRequest) -> AdmissionDecision:
+    def admit(self, request: AdmissionRequest) -> Coroutine[Any, Any, AdmissionDecision]:
         """Decide about one request, in a batch with others that arrive at the same moment.
 
         Raises:
@@ -273,7 +273,7 @@ class Admission:
             Overloaded: too many requests wait for a decision.
 
         """
-        return await self._batcher.submit(request)
+        return self._batcher.submit(request)
 
     async def drop(self, request_ids: Sequence[str]) -> set[str]:
         """Drop attempts that no worker has claimed, of requests that were never accepted. Returns those requests.

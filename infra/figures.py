@@ -7,11 +7,14 @@ however many callers there are.
 import importlib.metadata
 import platform
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram, ProcessCollector
+from prometheus_client import Counter as CounterMetric
+from prometheus_client import Metric as MetricFamily
 from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.registry import Collector
 
 from domain.routing import BUILT_IN, ECHO
 from infra.batching import Batcher
@@ -100,6 +103,38 @@ class Children(dict[tuple[str, ...], Metric]):
     def __missing__(self, labels: tuple[str, ...]) -> Metric:
         child = self[labels] = self._metric.labels(*labels)
         return child
+
+
+class Tally(Collector):
+    """The counts of a counter's series, which it is given when somebody looks. To add one is no call, where the
+    counter's own `inc` makes five of it.
+    """
+
+    def __init__(self, counter: CounterMetric, registry: CollectorRegistry) -> None:
+        """Count for `counter`, which is not registered yet: what was counted is taken just before it is."""
+        self._counter = counter
+        self.since_look: dict[tuple[str, ...], int] = _Counts(counter)
+        """By the values of the labels, in the order of the counter's. Callers bound the values."""
+        registry.register(self)
+        registry.register(counter)
+
+    def collect(self) -> Iterable[MetricFamily]:
+        """Add what was counted to the counter. The registry calls this, for figures: there are none of its own."""
+        for labels, count in self.since_look.items():
+            if count:
+                self._counter.labels(*labels).inc(count)
+                self.since_look[labels] = 0
+        return ()
+
+
+class _Counts(dict[tuple[str, ...], int]):
+    def __init__(self, counter: CounterMetric) -> None:
+        super().__init__()
+        self._counter = counter
+
+    def __missing__(self, labels: tuple[str, ...]) -> int:
+        self._counter.labels(*labels)  # the series says from when on it counts
+        return 0
 
 
 class ProcessFigures:

@@ -30,6 +30,7 @@ from domain.routing import (
     Target,
     resolve_target,
 )
+from infra.newest import Newest
 from infra.price_library import (
     SOURCE,
     class_prices,
@@ -127,7 +128,7 @@ class PriceBook:
     """Looks prices up by target and moment, and caches them for the hot path."""
 
     def __init__(self) -> None:
-        self._cached: LRUCache[tuple[Target, int], _Entry] = LRUCache(MAX_CACHED_PRICES)
+        self._cached: Newest[tuple[Target, int], _Entry] = Newest(MAX_CACHED_PRICES)
         """By target and hour."""
         self._others: LRUCache[tuple[str, Target, int], OtherModel | None] = LRUCache(MAX_CACHED_PRICES)
         self._overrides: dict[tuple[str, str], list[PriceOverride]] = {}

@@ -140,12 +140,14 @@ class Resends:
 class _Waiter:
     """Collects the frames of one request whose answer is given in one piece."""
 
-    def __init__(self, resends: Resends, in_hand: BytesInHand | None) -> None:
+    def __init__(self, make_resends: Callable[[], Resends], in_hand: BytesInHand | None) -> None:
         self._in_hand = in_hand
         self.ended: asyncio.Future[Committed | Failed] = asyncio.get_running_loop().create_future()
         self._parts: dict[int, dict[int, bytes]] = {}
         self._bytes = 0
-        self._resends = resends
+        self._make_resends = make_resends
+        self._resends: Resends | None = None
+        """Made when frames are missing, which they hardly ever are."""
         self._completed: Completed | None = None
         """Set if the commit came before all of the body."""
 
@@ -161,12 +163,12 @@ class _Waiter:
             return
         match frame.kind:
             case "body":
-                parts = self._parts.setdefault(frame.attempt, {})
-                if frame.number not in parts and self._bytes + len(frame.payload) <= MAX_BODY_BYTES:
+                parts, size_bytes = self._parts.setdefault(frame.attempt, {}), len(frame.payload)
+                if frame.number not in parts and self._bytes + size_bytes <= MAX_BODY_BYTES:
                     if self._in_hand is not None:
-                        self._in_hand.take(len(frame.payload))
+                        self._in_hand.take(size_bytes)
                     parts[frame.number] = frame.payload
-                    self._bytes += len(frame.payload)
+                    self._bytes += size_bytes
                     if self._completed is not None and self._completed.size_bytes == self._bytes:
                         self._complete(self._completed)
             case "commit":
@@ -184,7 +186,8 @@ class _Waiter:
     def fail(self, error: Overloaded) -> None:
         if not self.ended.done():
             self.ended.set_exception(error)
-        self._resends.end()
+        if self._resends is not None:
+            self._resends.end()
 
     def end_by_log(self, end: Completed | JobFailure) -> None:
         if self.ended.done():
@@ -197,8 +200,8 @@ class _Waiter:
     def _complete(self, completed: Completed, *, is_last_look: bool = False) -> None:
         """End with the body if it is complete; without it once its frames will not come any more."""
         attempt, receipt = completed.attempt, completed.receipt
-        parts = [part for _, part in sorted(self._parts.get(attempt, {}).items())]
-        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        parts = self._parts.get(attempt, {})
+        body = b"".join([parts[number] for number in sorted(parts)])
         if hashlib.sha256(body).digest() == completed.digest:
             self._end(Committed(attempt, body, receipt))
         elif receipt.is_kept or is_last_look:  # a blob is as good as its frames
@@ -206,12 +209,14 @@ class _Waiter:
         else:
             self._completed = completed
             last_look = partial(self._complete, completed, is_last_look=True)
+            self._resends = self._resends or self._make_resends()
             self._resends.begin(lambda: (attempt, 1), give_up=last_look)
 
     def _end(self, end: Committed | Failed) -> None:
         if not self.ended.done():
             self.ended.set_result(end)
-        self._resends.end()
+        if self._resends is not None:
+            self._resends.end()
 
 
 class _Collecting(Generic[Given]):
@@ -261,7 +266,7 @@ class ReplyInbox:
 
         Counts what comes in `in_hand`, if it is given: the future raises Overloaded if there is no room for it.
         """
-        waiter = _Waiter(self.resends(request_id), in_hand)
+        waiter = _Waiter(partial(self.resends, request_id), in_hand)
         return _Collecting(self, request_id, waiter, waiter.ended)
 
     def collect(self, request_id: str, collector: Collector) -> "_Collecting[None]":

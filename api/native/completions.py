@@ -9,7 +9,7 @@ from litestar import Response, post
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
-from api.delivery import JSON, EventStream, answer_headers, limit_headers, stream_headers
+from api.delivery import EventStream, JsonAnswer, answer_headers, limit_headers, stream_headers
 from api.idempotency import idempotency_of
 from api.inference_response import InferenceResponse
 from api.native.openapi import completion_operation
@@ -140,8 +140,8 @@ async def _complete(
     request: HttpRequest, operation: Operation, decoder: Any, shape: type[ChatRequest | EmbeddingsRequest]
 ) -> Response[bytes]:
     received_at = datetime.now(UTC)
-    caller, body = await caller_and_body(request)
     services = services_of(request)
+    caller, body = await caller_and_body(request, services)
     call = await services.large_requests.run(caller.project_id, len(body), decoded, body, decoder)
     plan = services.planner.targets(caller, call.model, fallbacks_of(request, call.fallbacks))
     asked = shape(**{name: getattr(call, name) for name in shape.__struct_fields__})
@@ -191,4 +191,4 @@ def _delivered(response: InferenceResponse, inference_request: InferenceRequest)
         f'"latencyMs":{stated_latency_ms(response, inference_request)},"requestId":"{request_id}"}}}}'
     )
     content = b'{"success":true,"data":' + response.body[:-1] + delivery.encode()
-    return Response(content, media_type=JSON, headers=answer_headers(response) | limit_headers(response.limit_status))
+    return JsonAnswer(content, answer_headers(response) | limit_headers(response.limit_status))

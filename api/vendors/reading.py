@@ -5,13 +5,13 @@ by it (objects, a word) goes on as it came.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from api.authentication import Caller
-from api.requests import Fallbacks, HttpRequest, fallbacks_of, services_of
+from api.requests import Fallbacks, HttpRequest, fallbacks_of
 from api.services import Services
 from api.vendors.paths import MODEL_SCOPE
 from domain.decoding import check_values, invalid
@@ -27,7 +27,7 @@ from domain.routing import Target
 _FALLBACKS = b'"fallbacks"'
 
 
-class _Named(msgspec.Struct, frozen=True):
+class _Named(Struct, frozen=True):
     """The member of a body that may name fallbacks."""
 
     fallbacks: Any = None
@@ -36,8 +36,7 @@ class _Named(msgspec.Struct, frozen=True):
 _decode_named = msgspec.json.Decoder(_Named).decode
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Read:
+class Read(Struct, frozen=True, kw_only=True):
     """A request, and its way to its provider."""
 
     passthrough: PassthroughRequest
@@ -48,8 +47,7 @@ class Read:
     """See `DialectRegistry.passes_through`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reads:
+class Reads(Struct, frozen=True, kw_only=True):
     """A request as it was read for each target of its plan."""
 
     plan: TargetPlan
@@ -80,6 +78,7 @@ class Reads:
 
 
 async def read_request(
+    services: Services,
     request: HttpRequest,
     caller: Caller,
     body: bytes,
@@ -97,7 +96,6 @@ async def read_request(
         GatewayError: it cannot be read, its model is unknown, or no target can serve it.
 
     """
-    services = services_of(request)
     model_in_path: Any = request.scope.get(MODEL_SCOPE)
 
     def parse() -> Reads | tuple[_Reader, TargetPlan]:

@@ -2,15 +2,17 @@
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from urllib.parse import quote, unquote
 
 from litestar import Response
+from msgspec import Struct
+from msgspec.structs import replace
 
 from api.authentication import Caller
-from api.delivery import JSON, EventStream, answer_headers, stream_headers
+from api.delivery import EventStream, JsonAnswer, answer_headers, stream_headers
 from api.idempotency import idempotency_of
 from api.inference_response import InferenceResponse
 from api.missing_calls import may_lack_call
@@ -73,11 +75,11 @@ async def handle(request: HttpRequest, endpoint: Endpoint) -> Response[bytes]:
 
     """
     received_at = datetime.now(UTC)
-    caller, body = await caller_and_body(request)
     services = services_of(request)
+    caller, body = await caller_and_body(request, services)
     codec = services.dialects.codec(endpoint.dialect, endpoint.operation)
     cache = cache_policy(request, mode="off")
-    reads = await read_request(request, caller, body, codec, is_cached=cache.is_used)
+    reads = await read_request(services, request, caller, body, codec, is_cached=cache.is_used)
     read = reads.first
     call = _Call(
         request=request,
@@ -109,9 +111,9 @@ async def _serve_by_other_way(
     call: "_Call", codec: Codec, body: bytes, lacked: tuple[Target, Operation]
 ) -> Response[bytes]:
     """Have a request answered by another call of its provider's, and remember that the provider lacks the first one."""
-    missing_calls = call.services.missing_calls
+    services, missing_calls = call.services, call.services.missing_calls
     is_cached = call.cache.is_used
-    reads = await read_request(call.request, call.caller, body, codec, is_cached=is_cached, lacked=lacked)
+    reads = await read_request(services, call.request, call.caller, body, codec, is_cached=is_cached, lacked=lacked)
     target, operation = lacked
     try:
         response = await _serve(call, reads, new_id("req"))
@@ -146,11 +148,13 @@ async def _serve(call: "_Call", reads: Reads, request_id: str) -> Response[bytes
         headers = call.named() | stream_headers(response) | endpoint.limit_headers(response.limit_status)
         return EventStream(response, stream, headers)
     assert isinstance(response, InferenceResponse), "not asked to be streamed"
-    read = await _as_answered(call, reads.at(response.target), response)
+    read = reads.at(response.target)
+    if response.replay is not None:
+        read = await _as_answered(call, read, response)
     render, options = read.translation.render_response, _options(call, read, response)
     content = await offload(len(response.body), render, response.body, response.receipt.usage, _cost(response), options)
     headers = call.named() | answer_headers(response) | endpoint.limit_headers(response.limit_status)
-    return Response(content, media_type=JSON, headers=headers)
+    return JsonAnswer(content, headers)
 
 
 async def _as_answered(call: "_Call", read: Read, response: InferenceResponse) -> Read:
@@ -197,8 +201,8 @@ def _request(call: "_Call", read: Read, request_id: str) -> InferenceRequest:
         field_names=read.passthrough.codec.client_names,
         is_strict=asks_strict_translation(request),
         stream=_stream_format(endpoint, _options(call, read)) if read.passthrough.is_stream else None,
-        headers=_forwarded(request, endpoint) if is_passthrough else None,
-        query=_query(request, endpoint) if is_passthrough else None,
+        headers=_forwarded(request, endpoint) if is_passthrough and endpoint.forwarded else None,
+        query=_query(request, endpoint) if is_passthrough and endpoint.query_fields else None,
         idempotency=call.idempotency,
         facts=facts_of(request.scope),
     )
@@ -207,11 +211,10 @@ def _request(call: "_Call", read: Read, request_id: str) -> InferenceRequest:
 async def _estimate(codec: Codec, read: Read, call: "_Call") -> Response[bytes]:
     """Answer a call that the provider does not have."""
     content = await offload(call.size_bytes, codec.estimate_response, read.passthrough.body)
-    return Response(content, media_type=JSON, headers=call.named() | {"x-gateway-estimated": "true"})
+    return JsonAnswer(content, call.named() | {"x-gateway-estimated": "true"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Call:
+class _Call(Struct, frozen=True, kw_only=True):
     """One call, before it was read."""
 
     request: HttpRequest
@@ -240,8 +243,8 @@ async def handle_object(
 
     """
     received_at = datetime.now(UTC)
-    caller, body = await caller_and_body(request)
     services = services_of(request)
+    caller, body = await caller_and_body(request, services)
     made = await services.objects.made_by(caller.project_id, id_in_path(response_id))
     target = services.planner.target(caller, made.model)
     if target.provider != made.provider:
@@ -267,7 +270,7 @@ async def handle_object(
     response = await services.inference.infer(caller, inference_request, request.receive)
     assert isinstance(response, InferenceResponse), "not asked to be streamed"
     headers = answer_headers(response) | endpoint.limit_headers(response.limit_status)
-    return Response(response.body, media_type=JSON, headers=headers)
+    return JsonAnswer(response.body, headers)
 
 
 def _stream_format(endpoint: Endpoint, options: RenderOptions) -> StreamFormat:

@@ -107,10 +107,11 @@ class Passthrough(Struct, frozen=True):
 
     def parse_request(self, request: PassthroughRequest, *, is_builtin: bool = False) -> ParsedRequest:
         """See `Translation`: as it came, but for what a model of another vendor thought in an earlier turn."""
-        body = self.provider.without_foreign_thinking(request.body)
-        dropped = (self.provider.thinking_name,) if body is not request.body else ()
+        came = request.body
+        body = self.provider.without_foreign_thinking(came)
+        dropped = (self.provider.thinking_name,) if body is not came else ()
         body = self.provider.for_vendor(body) if is_builtin else body
-        if body is not request.body:
+        if body is not came:
             request = read_passthrough(body, request.codec, is_cached=request.content_digest is not None)
         return ParsedRequest(body=request, dropped=dropped)
 

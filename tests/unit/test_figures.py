@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +33,7 @@ from infra.figures import (
     Children,
     ModelLabels,
     ProcessFigures,
+    Tally,
 )
 from infra.merged_figures import merge, read_pages
 from infra.probes import Probes, Report
@@ -110,6 +112,28 @@ def test_a_series_is_made_once_and_counts_what_its_metric_shows() -> None:
     series["chat", "200"].inc()
     series["chat", "200"].inc()
     assert samples(page_of(registry))["calls_total", (("route", "chat"), ("status", "200"))] == 2
+
+
+def test_what_is_counted_is_in_the_next_page_once() -> None:
+    registry = CollectorRegistry()
+    tally = Tally(Counter("calls_total", "Calls.", ("route",), registry=None), registry)
+    tally.since_look["chat",] += 1
+    tally.since_look["chat",] += 1
+    assert samples(page_of(registry)) == {("calls_total", (("route", "chat"),)): 2}
+    assert samples(page_of(registry)) == {("calls_total", (("route", "chat"),)): 2}
+    tally.since_look["chat",] += 1
+    assert registry.get_sample_value("calls_total", {"route": "chat"}) == 3
+
+
+def test_a_series_counts_from_its_first_call_on_whenever_somebody_looks() -> None:
+    registry = CollectorRegistry()
+    tally = Tally(Counter("calls_total", "Calls.", ("route",), registry=None), registry)
+    before_s = time.time()
+    tally.since_look["chat",] += 1
+    after_s = time.time()
+    created_s = registry.get_sample_value("calls_created", {"route": "chat"})
+    assert created_s is not None
+    assert before_s <= created_s <= after_s
 
 
 def test_requests_are_counted_by_who_answered_and_how_it_went() -> None:

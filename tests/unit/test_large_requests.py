@@ -17,7 +17,7 @@ from api.missing_calls import MissingCalls
 from api.native.validation import decode_large
 from api.request_context import CachePolicy, Failover, InferenceRequest
 from api.request_lifetime import BYTES_SCOPE
-from api.requests import CountedRequest
+from api.requests import CountedRequest, services_of
 from api.services import Services
 from api.vendors.reading import read_request
 from domain.canonical.chat import ChatRequest
@@ -146,6 +146,6 @@ async def test_a_vendors_request_counts_as_large_as_it_is_at_all_its_targets() -
         dialects=DIALECTS,
         missing_calls=MissingCalls(some),
     )
-    reads = await read_request(request, CALLER, body, called.codec, is_cached=False)
+    reads = await read_request(services_of(request), request, CALLER, body, called.codec, is_cached=False)
     assert len(reads.each) == 3
     assert large_requests.sizes == [len(body), 3 * len(body)]

@@ -14,26 +14,18 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from domain.cache_key import canonical_body
-from domain.call_origin import session_in
 from domain.canonical.chat import MAX_CHOICES
 from domain.decoding import check_values
 from domain.dialects.codec import Codec
 from domain.dialects.passthrough.compaction import (
-    PARAMETER,
     PREDICTION,
     SUMMARY_PROMPT_TOKENS,
     Compaction,
-    compaction_of,
-    unknown_prediction,
 )
 from domain.dialects.passthrough.fields import (
-    BETA_FIELDS,
     BETA_HEADER,
     CONTENT_FIELDS,
-    EXTRA_COST_FIELDS,
-    MCP_FIELD,
     SCHEMA_FIELDS,
-    SEARCH_FIELD,
     SHAPING_FIELDS,
     TOOL_FIELDS,
     check_names,
@@ -42,14 +34,12 @@ from domain.dialects.passthrough.hosted import (
     TOOL_CALLS_FIELD,
     hosted_tools_of,
     limit_changes,
-    terms_of,
     unlimited_tool,
-    unpriced_modality,
-    writes_audio,
 )
 from domain.dialects.passthrough.json_edit import rewrite, without_member
 from domain.dialects.passthrough.json_members import EditableObject, decode_members, member_spans
 from domain.dialects.passthrough.named_models import NamedModel, named_models
+from domain.dialects.passthrough.seldom import NOTHING_SELDOM, SELDOM_FIELDS, Seldom
 from domain.dialects.passthrough.token_bound import CACHE_MARK, NO_ITEM, TokenBoundVisitor
 from domain.dialects.request_body import LoweredRequest, TokenBound
 from domain.errors import InvalidRequest
@@ -67,8 +57,6 @@ from domain.names import is_name
 from domain.pdf_size import UNKNOWN, Pdf, pdf_tokens
 
 MAX_OUTPUT_TOKENS = 10_000_000
-_CHANGES_CONTENT = (*EXTRA_COST_FIELDS, SEARCH_FIELD, MCP_FIELD, PARAMETER, PREDICTION)
-"""Fields with which the model may be shown more than the request has, or less."""
 
 
 class PassthroughRequest(Struct, frozen=True, kw_only=True):
@@ -154,7 +142,7 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
     def payload(self, upstream_model: str) -> bytes:
         """See `RequestBody`: the bytes that came, but for the provider's name of the model and a stream's usage."""
         changes = self._changes(upstream_model)
-        return self.editable.with_members(changes) if changes else self.body
+        return self.editable.with_members(changes) if changes else self.editable.body
 
     def with_tool_calls(self, calls: int) -> "PassthroughRequest":
         """See `RequestBody`."""
@@ -307,9 +295,16 @@ def read_passthrough(
     spans = member_spans(body, decode_members(body))
     check_names(body, fields, has_duplicates=spans is None)
     visitor = _visited(fields)
-    context = [name for name in codec.context_fields if fields.get(name)]
-    named = [name for name in context if name != codec.context_fields[0]]
+    has_seldom = not SELDOM_FIELDS.isdisjoint(fields)
+    seldom = Seldom.of(fields) if has_seldom else NOTHING_SELDOM
+    hosted = visitor.hosted_tools
+    context = [name for name in codec.context_fields if fields.get(name)] if has_seldom else []
+    named = [name for name in context if name != codec.context_fields[0]] if context else []
+    unknown = [name for name in fields if name not in codec.known_fields and name not in SHAPING_FIELDS]
+    # The provider counts what the request has, once: it adds nothing, and takes nothing away.
+    counts_alone = visitor.is_self_contained and not (context or hosted or seldom.changes_content)
     caps = _caps(fields, codec.output_caps)
+    choices = [_integer(fields, name, MAX_CHOICES) or 1 for name in codec.choice_fields if name in fields]
     is_stream = codec.has_streams and fields.get("stream") is True
     stream_options = options if isinstance(options, dict) else {}
     return PassthroughRequest(
@@ -332,30 +327,32 @@ def read_passthrough(
         stream_options=stream_options,
         output_cap=max(caps.values(), default=codec.default_cap),
         cap_fields=tuple(caps),
-        choices=max([_integer(fields, name, MAX_CHOICES) or 1 for name in codec.choice_fields]) * codec.prompts(fields),
+        choices=max(choices, default=1) * codec.prompts(fields),
         fields_within_cap={name: fields[name] for name in codec.fields_within_cap if name in fields},
         input_tokens=visitor.tokens,
         images=tuple(visitor.images),
-        item_tokens=tuple(visitor.item_tokens) if not context and _counts_alone(fields, visitor) else None,
+        item_tokens=tuple(visitor.item_tokens) if counts_alone else None,
         marks_cache=visitor.marks_cache,
         marks_cache_longer=visitor.marks_cache_longer,
         files=tuple(visitor.files),
         has_external_content=visitor.has_external_content or bool(context),
         has_stored_content=visitor.has_stored_content or bool(context),
-        unbounded=_extra_cost_field(fields) or visitor.extra_cost_field or unlimited_tool(visitor.hosted_tools, codec),
-        compaction=compaction_of(fields),
+        unbounded=seldom.extra_cost_field
+        or visitor.extra_cost_field
+        or (unlimited_tool(hosted, codec) if hosted else None),
+        compaction=seldom.compaction,
         predicted_tokens=visitor.predicted_tokens,
-        tools=hosted_tools_of(fields, visitor.hosted_tools, codec),
-        terms=terms_of(fields),
+        tools=hosted_tools_of(fields, hosted, codec) if hosted or has_seldom else NO_TOOLS,
+        terms=seldom.terms,
         audio_tokens=visitor.audio_tokens,
         has_external_audio=visitor.has_external_audio,
-        writes_audio=writes_audio(fields),
-        unknown=_first([name for name in fields if name not in codec.known_fields and name not in SHAPING_FIELDS]),
-        betas=tuple([str(fields[name]) for name in BETA_FIELDS if fields.get(name)]),
+        writes_audio=seldom.writes_audio,
+        unknown=unknown[0] if unknown else None,
+        betas=seldom.betas,
         response_id=response_id,
-        provider_object_ref=_first(named) or visitor.provider_object_ref,
-        session=session_in(fields),
-        item_ids=tuple(dict.fromkeys(visitor.item_ids)),
+        provider_object_ref=named[0] if named else visitor.provider_object_ref,
+        session=seldom.session,
+        item_ids=tuple(dict.fromkeys(visitor.item_ids)) if visitor.item_ids else (),
         named_models=tuple(named_models(fields, codec.known_fields)) if finds_models else (),
     )
 
@@ -374,20 +371,6 @@ def _names(fields: dict[str, Any], codec: Codec) -> tuple[str, str | None]:
     if response_id is not None and (not isinstance(response_id, str) or not is_name(response_id)):
         raise InvalidRequest("`previous_response_id` must be the id of a response", field="previous_response_id")
     return model, response_id
-
-
-def _extra_cost_field(fields: dict[str, Any]) -> str | None:
-    """The first field that turns on something whose cost has no known bound. An empty object turns it on as well."""
-    return _first(_turned_on(fields, EXTRA_COST_FIELDS)) or unknown_prediction(fields) or unpriced_modality(fields)
-
-
-def _turned_on(fields: dict[str, Any], names: tuple[str, ...]) -> list[str]:
-    """Those of the fields that turn something on, as an empty object does."""
-    return [name for name in names if name in fields and fields[name] not in (None, [], False)]
-
-
-def _first(names: list[str]) -> str | None:
-    return names[0] if names else None
 
 
 def _content_digest(fields: dict[str, Any], stream_changes: dict[str, Any] | None) -> bytes:
@@ -430,28 +413,11 @@ def _integer(fields: dict[str, Any], name: str, largest: int) -> int | None:
 
 def _caps(fields: dict[str, Any], names: tuple[str, ...]) -> dict[str, int]:
     """The output caps that are set. Which of them counts depends on the provider."""
-    given = [name for name in names if name in fields]
-    return {name: value for name in given if (value := _integer(fields, name, MAX_OUTPUT_TOKENS)) is not None}
-
-
-def _counts_alone(fields: dict[str, Any], visitor: TokenBoundVisitor) -> bool:
-    """Return True if the provider counts what a request without stored context has, once: it adds nothing, and takes
-    nothing away.
-    """
-    return (
-        visitor.is_self_contained
-        and fields.get("truncation") in (None, "disabled")
-        and _keeps_all(fields.get("context_management"))
-        and not visitor.hosted_tools
-        and not _turned_on(fields, _CHANGES_CONTENT)
-    )
-
-
-def _keeps_all(management: Any) -> bool:
-    edits = management.get("edits") if isinstance(management, dict) else management
-    return not edits or (
-        isinstance(edits, list) and all(isinstance(edit, dict) and edit.get("keep") == "all" for edit in edits)
-    )
+    return {
+        name: value
+        for name in names
+        if name in fields and (value := _integer(fields, name, MAX_OUTPUT_TOKENS)) is not None
+    }
 
 
 def _visited(fields: dict[str, Any]) -> TokenBoundVisitor:
@@ -466,7 +432,8 @@ def _visited(fields: dict[str, Any]) -> TokenBoundVisitor:
 
 def _visit(fields: dict[str, Any], visitor: TokenBoundVisitor) -> None:
     visitor.tokens = TOKENS_PER_REQUEST
-    visitor.visit_cache_mark(fields.get(CACHE_MARK))
+    if CACHE_MARK in fields:
+        visitor.visit_cache_mark(fields[CACHE_MARK])
     for name, value in fields.items():
         if name in CONTENT_FIELDS and isinstance(value, list) and set(map(type, value)) <= {dict}:
             visitor.visit_items(value, name)

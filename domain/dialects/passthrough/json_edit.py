@@ -15,7 +15,7 @@ from domain.dialects.decode import decode_provider_json
 from domain.dialects.passthrough.json_members import EditableObject, decode_members, encode_value, member_spans
 from domain.dialects.sse import SseEvent, sse
 from domain.errors import InvalidRequest
-from domain.json_numbers import json_number
+from domain.json_numbers import in_full
 
 _NULL_USAGE = b',"usage":null'
 _ENDS_WITH_NULL_USAGE = re.compile(rb',"usage":null(?:,"obfuscation":"[0-9A-Za-z]*")?}\Z')
@@ -82,11 +82,11 @@ def with_cost(body: bytes, cost_usd: Decimal | None) -> bytes:
     usage = bytes(members["usage"])
     if cost_usd is None and _COST in usage:  # the provider's own figure is better than none
         return body
-    cost = json_number(cost_usd)
-    added = _with_added(body, usage, encode_value(cost))
+    cost = in_full(cost_usd).encode() if cost_usd is not None else b"null"
+    added = _with_added(body, usage, cost)
     if added is not None:
         return added
-    priced_usage = _with(usage, decode_provider_json(decode_members, usage), {"cost": cost})
+    priced_usage = _with(usage, decode_provider_json(decode_members, usage), {"cost": Raw(cost)})
     return _with(body, members, {"usage": Raw(priced_usage)})
 
 

@@ -126,15 +126,15 @@ class TokenBoundVisitor:
         self.marks_cache |= mark is not None
         self.marks_cache_longer |= isinstance(mark, dict) and mark.get("ttl") not in (None, "5m")
 
-    def visit_items(self, items: list[Any], path: str) -> None:
+    def visit_items(self, items: list[dict[str, Any]], path: str) -> None:
         """Count the items of a conversation. An item with nothing but an id refers to an earlier one."""
         for index, item in enumerate(items):
-            if isinstance(item, dict) and item.get("id") and not item.get("type") and not item.get("content"):
+            if "id" in item and item["id"] and not item.get("type") and not item.get("content"):
                 self._record_item(item["id"], f"{path}[{index}].id")
             before = self.tokens
             self.tokens += TOKENS_PER_MESSAGE
             self._item = index
-            self.visit(item, f"{path}[{index}]")
+            self._visit_object(item, f"{path}[{index}]", PLAIN)
             self.item_tokens.append(self.tokens - before)
         self._item = NO_ITEM
 
@@ -186,7 +186,7 @@ class TokenBoundVisitor:
                 self.files += [(self._item, pdf_of(content)) for content in contents] or [(self._item, UNKNOWN)]
             if not contents or self._item == NO_ITEM:
                 self.is_self_contained = False
-        elif isinstance(value.get("input_audio"), dict):
+        elif "input_audio" in value and isinstance(value["input_audio"], dict):
             self._visit_audio(value, path, form)
         else:
             for name, member in value.items():
