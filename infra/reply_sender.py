@@ -43,7 +43,8 @@ KEPT_FOR_S = 30.0
 """Several times as long as an API process takes to notice that it lacks a frame."""
 MAX_KEPT_BYTES = 64 * 1024 * 1024
 """In one process; the oldest frames go first."""
-EXPIRY_TICK_S = 1.0
+BATCHES = 8
+"""The frames of an eighth of that time or that room are dropped together, so that nothing is noted of each."""
 FRAME_OVERHEAD_BYTES = 256
 """The approximate memory of a frame beside its bytes."""
 
@@ -53,60 +54,81 @@ Room = Literal["room", "not yet", "nobody"]
 _encode_json = msgspec.json.Encoder().encode
 
 
+class _Batch:
+    """Frames that were sent in succession."""
+
+    __slots__ = ("began_at_s", "frames", "size_bytes")
+
+    def __init__(self, began_at_s: float) -> None:
+        self.began_at_s = began_at_s
+        self.frames: dict[str, list[bytes]] = {}
+        """By request, in the order of sending."""
+        self.size_bytes = 0
+
+
 class SentFrames:
-    """The frames that one process has sent, oldest first, in case one does not arrive."""
+    """The frames that one process has sent, in case one does not arrive."""
 
     def __init__(self, *, max_bytes: int = MAX_KEPT_BYTES, kept_for_s: float = KEPT_FOR_S) -> None:
         self._max_bytes = max_bytes
-        self._kept_for_s = kept_for_s
-        self._order: deque[tuple[float, str, int]] = deque()
-        """When each was sent, of which request, and what it takes."""
-        self._frames: dict[str, deque[bytes]] = {}
+        self._batch_bytes = max_bytes // BATCHES
+        self._batch_s = kept_for_s / BATCHES
+        self._kept_for_s = kept_for_s + self._batch_s
+        """From the first frame of a batch, so that its last one is kept for long enough."""
+        self._batches: deque[_Batch] = deque()
+        """The oldest first."""
         self._bytes = 0
         self._timer: asyncio.TimerHandle | None = None
 
     def keep(self, request_id: str, frame: bytes) -> None:
         """Keep a frame."""
         size_bytes = len(frame) + FRAME_OVERHEAD_BYTES
-        self._order.append((time.monotonic(), request_id, size_bytes))
-        frames = self._frames.get(request_id)
+        batch = self._batch_for(size_bytes)
+        frames = batch.frames.get(request_id)
         if frames is None:
-            frames = self._frames[request_id] = deque()
-        frames.append(frame)
+            batch.frames[request_id] = [frame]
+        else:
+            frames.append(frame)
+        batch.size_bytes += size_bytes
         self._bytes += size_bytes
         while self._bytes > self._max_bytes:
             self._drop_oldest()
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._kept_for_s, self._expire)
 
     def of(self, request_id: str) -> list[bytes]:
         """Return the frames of a request that are still kept, in the order of sending."""
-        return list(self._frames.get(request_id, ()))
+        return [frame for batch in self._batches for frame in batch.frames.get(request_id, ())]
 
     def clear(self) -> None:
         """Drop all frames."""
         if self._timer is not None:
             self._timer.cancel()
-        self._order.clear()
-        self._frames.clear()
+            self._timer = None
+        self._batches.clear()
         self._bytes = 0
 
+    def _batch_for(self, size_bytes: int) -> _Batch:
+        """The batch that a frame sent now goes into."""
+        now_s = time.monotonic()
+        if self._batches:
+            newest = self._batches[-1]
+            if now_s - newest.began_at_s < self._batch_s and newest.size_bytes + size_bytes <= self._batch_bytes:
+                return newest
+        self._batches.append(_Batch(now_s))
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._kept_for_s, self._expire)
+        return self._batches[-1]
+
     def _expire(self) -> None:
-        expired_at = time.monotonic() - self._kept_for_s
-        while self._order and self._order[0][0] <= expired_at:
+        expired_at_s = time.monotonic() - self._kept_for_s
+        while self._batches and self._batches[0].began_at_s <= expired_at_s:
             self._drop_oldest()
         self._timer = None
-        if self._order:
-            due_s = max(0.0, self._order[0][0] - expired_at)
-            self._timer = asyncio.get_running_loop().call_later(due_s + EXPIRY_TICK_S, self._expire)
+        if self._batches:
+            due_s = self._batches[0].began_at_s - expired_at_s
+            self._timer = asyncio.get_running_loop().call_later(due_s, self._expire)
 
     def _drop_oldest(self) -> None:
-        _, request_id, size_bytes = self._order.popleft()
-        frames = self._frames[request_id]
-        frames.popleft()
-        if not frames:
-            del self._frames[request_id]
-        self._bytes -= size_bytes
+        self._bytes -= self._batches.popleft().size_bytes
 
 
 class ReplySender:

@@ -148,6 +148,19 @@ async def test_frames_are_kept_within_a_bound_the_newest_longest() -> None:
     assert kept.of("req_0") == []
 
 
+async def test_small_frames_are_dropped_together_and_large_ones_alone() -> None:
+    size_bytes = FRAME_OVERHEAD_BYTES + 1000
+    kept = SentFrames(max_bytes=80 * size_bytes)
+    for number in range(85):
+        kept.keep("req", bytes([number]) * 1000)
+    assert [frame[0] for frame in kept.of("req")] == list(range(10, 85))
+    kept.keep("large", b"x" * 79 * size_bytes)
+    assert kept.of("req") == []
+    assert len(kept.of("large")) == 1
+    kept.keep("too large", b"x" * 80 * size_bytes)
+    assert kept.of("too large") == []
+
+
 async def test_frames_are_kept_for_a_while_only() -> None:
     kept = SentFrames(kept_for_s=0.05)
     kept.keep("req", b"frame")
