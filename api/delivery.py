@@ -5,7 +5,7 @@ Anthropic (the time at which the limit is fully available again, RFC 3339).
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import closing
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -13,8 +13,6 @@ from typing import Any, Protocol
 
 import structlog
 from litestar import Response
-from litestar.response.base import ASGIResponse
-from litestar.response.streaming import ASGIStreamingResponse
 from litestar.types import Receive, Scope, Send
 
 from api.client_disconnect import until_disconnected
@@ -35,6 +33,7 @@ REPLAYED = {"idempotent-replayed": "true"}
 MAX_CACHED_NAMES = 256
 """Encoded header names that are kept: our answers have fewer."""
 _IS_JSON = (b"content-type", JSON.encode())
+_IS_STREAM = (b"content-type", b"%b; charset=utf-8" % EVENT_STREAM.encode())
 _NANO_PER_MS = 1_000_000
 
 log = structlog.get_logger(__name__)
@@ -77,43 +76,40 @@ class EventStream(Response[bytes]):
         self._response = response
         self._surface = surface
 
-    def to_asgi_response(self, *_: Any, **__: Any) -> ASGIResponse:
-        """The response as Litestar sends it."""
-        return _Sending(self._response, self._surface, {name: str(value) for name, value in self.headers.items()})
+    def to_asgi_response(self, *_: Any, **__: Any) -> Any:
+        """The application that sends the response: Litestar's own would make each header anew."""
+        return _Sending(self._response, self._surface, self.headers)
 
 
-class _Sending(ASGIStreamingResponse):
+class _Sending:
     """Sends the parts as they come, until the end or until the client disconnects."""
 
     def __init__(
-        self, response: InferenceResponse | StreamedResponse, surface: SurfaceStream, headers: dict[str, str]
+        self, response: InferenceResponse | StreamedResponse, surface: SurfaceStream, headers: Mapping[str, Any]
     ) -> None:
-        parts = (
+        self._parts = (
             _live(response, surface) if isinstance(response, StreamedResponse) else _each(_pieces(response, surface))
         )
-        super().__init__(iterator=parts, media_type=EVENT_STREAM, headers=headers)
+        self._headers = headers
         self._response = response
         self._is_sent = False
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         response = self._response
         if not isinstance(response, StreamedResponse):
-            await super().__call__(scope, receive, send)
+            await self._send(receive, send)
             return
         with closing(response):
             try:
-                await super().__call__(scope, receive, send)
+                await self._send(receive, send)
             finally:
                 if not self._is_sent and response.facts.error_code is None:
                     response.facts.error_code = ClientDisconnected.code
 
-    async def start_response(self, send: Send) -> None:
-        """Send the head, whose first part is there."""
-        head: Any = {"type": "http.response.start", "status": self.status_code, "headers": self.encode_headers()}
+    async def _send(self, receive: Receive, send: Send) -> None:
+        """Send the head, whose first part is there, and the parts, until the client disconnects."""
+        head: Any = {"type": "http.response.start", "status": OK, "headers": [*_encoded(self._headers), _IS_STREAM]}
         await send(head | {BODY_FOLLOWS: True})
-
-    async def send_body(self, send: Send, receive: Receive) -> None:
-        """Send the parts, until the client disconnects. Litestar's own makes a group of tasks for that."""
         disconnect = Interruption()
         listening = asyncio.create_task(until_disconnected(receive), name="listening for a disconnect")
         listening.add_done_callback(lambda _: disconnect.come())
@@ -127,8 +123,7 @@ class _Sending(ASGIStreamingResponse):
     async def _stream(self, send: Send) -> None:
         """Send each part. The last goes together with the end of the body, if that is there."""
         response, last = self._response, b""
-        async for part in self.iterator:
-            assert isinstance(part, bytes), "events are bytes"
+        async for part in self._parts:
             if last:
                 await send({"type": "http.response.body", "body": last, "more_body": True})
                 last = b""
@@ -143,10 +138,14 @@ class _Sending(ASGIStreamingResponse):
 async def send_whole(response: Response[bytes], send: Send) -> None:
     """Send a response of JSON, with the headers that Litestar would send it with. It has no cookies."""
     content = response.content
-    headers = [(_encoded_name(name), str(value).encode("latin-1")) for name, value in response.headers.items()]
+    headers = _encoded(response.headers)
     headers += (_IS_JSON, (b"content-length", b"%d" % len(content)))
     await send({"type": "http.response.start", "status": response.status_code or OK, "headers": headers})
     await send({"type": "http.response.body", "body": content, "more_body": False})
+
+
+def _encoded(headers: Mapping[str, Any]) -> list[tuple[bytes, bytes]]:
+    return [(_encoded_name(name), str(value).encode("latin-1")) for name, value in headers.items()]
 
 
 @lru_cache(maxsize=MAX_CACHED_NAMES)

@@ -50,6 +50,8 @@ class JoinedResponse:
             else:
                 await usual(self._cycle, message)
         elif BODY_FOLLOWS in head:
+            if self._write_first(head, message):
+                return
             with _GatheredWrites(self._cycle):
                 await usual(self._cycle, head)  # type: ignore[arg-type]  # Litestar's types and uvicorn's are the same
                 await usual(self._cycle, message)
@@ -85,6 +87,34 @@ class JoinedResponse:
         cycle.on_response()
         return True
 
+    def _write_first(self, head: HTTPResponseStartEvent, message: Any) -> bool:
+        """Write the head of a stream and its first part, behind which others come. False: as in `_write_whole`.
+
+        uvicorn looks at each header with two expressions: this is a tenth fewer calls for a stream.
+        """
+        cycle, part = self._cycle, message.get("body", b"")
+        if (
+            message["type"] != "http.response.body"
+            or not part
+            or not message.get("more_body", False)
+            or cycle.disconnected
+            or cycle.flow.write_paused
+            or head["status"] in _WITHOUT_BODY
+            or head["status"] < _LEAST_STATUS_WITH_BODY
+            or cycle.scope["method"] == "HEAD"
+        ):
+            return False
+        headers = [*cycle.default_headers, *head["headers"]]
+        if not _is_plain_stream(headers):
+            return False
+        lines = [b"%b: %b\r\n" % header for header in headers]
+        closing = b"" if cycle.keep_alive else b"connection: close\r\n"
+        cycle.response_started = cycle.chunked_encoding = True
+        cycle.waiting_for_100_continue = False
+        first = (closing, b"transfer-encoding: chunked\r\n\r\n%x\r\n" % len(part), part, b"\r\n")
+        cycle.transport.write(b"".join((STATUS_LINE[head["status"]], *lines, *first)))
+        return True
+
 
 class _GatheredWrites:
     """In the place of the transport of a request for as long as its block lasts: makes one write of several."""
@@ -114,6 +144,19 @@ class _GatheredWrites:
         written, self._written = self._written, []
         if written:
             self._transport.write(b"".join(written))
+
+
+def _is_plain_stream(headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    """True for headers that can be written as they are, and are those of a body of no known length."""
+    names = [name for name, _ in headers]
+    name_text, value_text = b"".join(names), b"".join([value for _, value in headers])
+    return (
+        name_text.islower()
+        and _LENGTH not in names
+        and _OF_THE_CONNECTION.isdisjoint(names)
+        and len(name_text.translate(None, _NO_NAME)) == len(name_text)
+        and len(value_text.translate(None, _CONTROL)) == len(value_text)
+    )
 
 
 def _has_length(head: HTTPResponseStartEvent) -> bool:

@@ -69,16 +69,21 @@ class PassthroughRelay:
 
     def take(self, events: Sequence[SseEvent], sent: list[bytes]) -> None:
         """See `Relay`."""
-        for number, event in enumerate(events):
-            if not event.raw.startswith(_LINES):
-                raise UnreadableResponse("this is no stream of events")
-            try:
-                self._stream.take(event, sent)
-            except StreamFailed:
-                self.drain_error(events[number:])
-                raise
-            if self._kept is not None:
-                self._keep(self._kept, event)
+        passed: list[SseEvent] = []
+        try:
+            for number, event in enumerate(events):
+                if not event.raw.startswith(_LINES):
+                    raise UnreadableResponse("this is no stream of events")
+                try:
+                    self._stream.take(event, passed)
+                except StreamFailed:
+                    self.drain_error(events[number:])
+                    raise
+                if self._kept is not None:
+                    self._keep(self._kept, event)
+        finally:
+            if passed:
+                sent.append(self._stream.written(passed))
 
     def drain_error(self, events: Sequence[SseEvent]) -> None:
         """See `Relay`."""

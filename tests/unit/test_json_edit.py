@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.dialects.errors import UnreadableResponse
-from domain.dialects.passthrough.json_edit import event_with_cost, rewrite, with_cost, without_usage
+from domain.dialects.passthrough.json_edit import event_with_cost, rewrite, with_cost, without_usage, without_usages
 from domain.dialects.sse import SseEvent, sse
 from domain.errors import InvalidRequest
 from tests.support.sdk_streams import events_of
@@ -169,6 +169,34 @@ def test_an_event_without_usage_stays_as_it_came(raw: bytes) -> None:
 )
 def test_unrequested_usage_is_not_shown(raw: bytes, expected: bytes) -> None:
     assert without_usage(event(raw)) == expected
+
+
+TOGETHER = st.lists(
+    st.sampled_from(
+        [
+            b'data: {"choices":[{"x":1}],"usage":null}\n\n',
+            b'data: {"choices":[{"x":1}],"usage":null,"obfuscation":"aZ9"}\n\n',
+            b'data: {"choices":[{"x":1}],"usage":null}\r\n\r\n',
+            b'data: {"choices":[{"x":{"usage":null}}],"usage":null}\n\n',
+            b'data: {"choices":[{"x":1,"usage":null}]}\n\n',
+            b'data: {"choices":[],"usage":{"prompt_tokens":1}}\n\n',
+            b'data: {"choices":[{"x":1}]}\n\n',
+            b'data: {"choices":[{"x":1}]}\nid: ,"usage":null}\n\n',
+            b': ,"usage":null}\n\n',
+            b'event: a\ndata: {"choices":[{"x":1}],"usage":null}\n\n',
+            b'data:{"choices":[{"x":1}],"usage":null}\n\n',
+            b"data: [DONE]\n\n",
+        ]
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(TOGETHER)
+def test_events_together_lose_the_usage_that_each_of_them_loses_alone(raws: list[bytes]) -> None:
+    events = [event(raw) for raw in raws]
+    assert without_usages(events) == b"".join(without_usage(one) for one in events)
 
 
 def test_garbage_that_names_usage_is_unreadable() -> None:

@@ -44,6 +44,31 @@ def test_single_bytes_parse_like_the_whole_stream() -> None:
     assert events == SseParser().feed(STREAM)
 
 
+LINES = st.sampled_from(
+    [
+        b"data: 1\n",
+        b"data: 2\r\n",
+        b"data:3\n",
+        b"event: e\n",
+        b"event:f\n",
+        b": c\n",
+        b"\n",
+        b"\n\n",
+        b"\r\n",
+        b"\r",
+        b"d",
+    ]
+)
+
+
+@given(st.lists(LINES, max_size=12))
+def test_any_lines_parse_like_their_single_bytes(lines: list[bytes]) -> None:
+    stream = b"".join(lines)
+    whole, single = SseParser(), SseParser()
+    assert whole.feed(stream) == [one for index in range(len(stream)) for one in single.feed(stream[index : index + 1])]
+    assert (whole.rest(), whole.pending_bytes) == (single.rest(), len(single.rest()))
+
+
 def test_last_event_without_a_blank_line_can_be_completed() -> None:
     parser = SseParser()
     assert parser.feed(b"data: last") == []

@@ -1,11 +1,12 @@
 """Reads the body of a provider's answer within the limits of its call: in one piece, or as the events of a stream."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Coroutine
 from io import BytesIO
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import aiohttp
+from aiohttp import EMPTY_PAYLOAD
 
 from domain.dialects.sse import SseEvent, SseParser
 from domain.errors import ProviderLost, TimeLimit
@@ -71,8 +72,16 @@ async def within(until: float, limit: TimeLimit, work: Awaitable[Result]) -> Res
 class BodyPieces:
     """The pieces of an answer's body, within the call's limits."""
 
-    def __init__(self, response: aiohttp.ClientResponse, call: ProviderCall, first_byte_at: float | None) -> None:
+    def __init__(
+        self,
+        response: aiohttp.ClientResponse,
+        call: ProviderCall,
+        first_byte_at: float | None,
+        *,
+        is_stream: bool = False,
+    ) -> None:
         self._content = response.content
+        self._read = _read_together if is_stream else _read
         self._idle_s = call.idle_s
         self._until = first_byte_at
         self._limit = FIRST_BYTE
@@ -85,7 +94,7 @@ class BodyPieces:
             aiohttp.ClientError, TimeoutError: the connection broke, or the call's whole time is over.
 
         """
-        reading = self._content.read(PIECE_BYTES)
+        reading = self._read(self._content)
         try:
             piece = await (within(self._until, self._limit, reading) if self._until is not None else reading)
         except aiohttp.ClientError:
@@ -96,6 +105,26 @@ class BodyPieces:
         self._until = moment_after(self._idle_s) if self._idle_s is not None else None
         self._limit = IDLE
         return piece
+
+
+def _read(content: aiohttp.StreamReader) -> Coroutine[Any, Any, bytes]:
+    return content.read(PIECE_BYTES)
+
+
+async def _read_together(content: aiohttp.StreamReader) -> bytes:
+    """As `_read`, of a body in chunks, of which a stream has one for each event. Those that came together are joined.
+
+    aiohttp's own `read` asks the transport to go on after each of them: 14 calls, a tenth of a worker's with 26 chunks.
+    """
+    if content is not EMPTY_PAYLOAD:
+        chunks = content._buffer  # noqa: SLF001 - see above; in what `read` does with them nothing else is changed
+        while not chunks and not content.is_eof() and content.exception() is None:
+            await content._wait("read")  # noqa: SLF001
+        if len(chunks) > 1 and content._size <= PIECE_BYTES:  # noqa: SLF001
+            together = b"".join(chunks)
+            chunks.clear()
+            chunks.append(together)
+    return await content.read(PIECE_BYTES)
 
 
 async def events_of(
@@ -112,7 +141,7 @@ async def events_of(
         ProviderLost: it is too large, or cannot be searched.
 
     """
-    parser, pieces = SseParser(), BodyPieces(response, call, first_byte_at)
+    parser, pieces = SseParser(), BodyPieces(response, call, first_byte_at, is_stream=True)
     size = 0
     try:
         while data := await pieces.next():
@@ -120,10 +149,9 @@ async def events_of(
             _check_size(size, call.identity.provider)
             if len(data) >= TURN_PIECE_BYTES:
                 await turns.take()
-            if events := parser.feed(data):
-                size_bytes = sum([len(event.raw) for event in events])
-                if events := await offload(size_bytes, stream_filter.take, events):
-                    yield events
+            size_bytes = parser.pending_bytes + len(data)
+            if (events := parser.feed(data)) and (events := await offload(size_bytes, stream_filter.take, events)):
+                yield events
         if parser.rest() and (events := stream_filter.take(parser.feed(b"\n\n"))):
             yield events
     except (aiohttp.ClientError, TimeoutError, ProviderLost):

@@ -128,13 +128,19 @@ class OpenAiChatReader:
         return said.usage is not None
 
     def _account(self, choice: CompletionChoice) -> None:
-        index, delta = choice.index or 0, _delta(choice)
-        text = text_of(delta.content)
+        index = choice.index or 0
+        delta = choice.delta or choice.message or _NO_DELTA
         message = self._messages.get(index)
         if message is None:
             message = self._messages[index] = _Message()
-        self.received_output_bytes += _output_bytes(delta)
-        if delta.reasoning_content or delta.reasoning or isinstance(delta.content, list):
+        match delta.content:
+            case None | str() as text:
+                is_list = False
+                self.received_output_bytes += utf8_length(text) + _bytes_beside_content(delta)
+            case content:
+                text, is_list = text_of(content), isinstance(content, list)
+                self.received_output_bytes += _any_bytes(content) + _bytes_beside_content(delta)
+        if delta.reasoning_content or delta.reasoning or is_list:
             self.writing_run = None
         elif self.writing_run is None and (text or delta.tool_calls):
             self._runs += 1
@@ -274,10 +280,8 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _output_bytes(delta: CompletionMessage) -> int:
-    count = _any_bytes(delta.content)
-    if delta.refusal:
-        count += utf8_length(delta.refusal)
+def _bytes_beside_content(delta: CompletionMessage) -> int:
+    count = utf8_length(delta.refusal) if delta.refusal else 0
     if delta.reasoning_content or delta.reasoning or delta.reasoning_details:
         count += max(
             _any_bytes(delta.reasoning_content), _any_bytes(delta.reasoning), _any_bytes(delta.reasoning_details)

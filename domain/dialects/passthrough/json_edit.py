@@ -4,7 +4,7 @@
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -20,6 +20,7 @@ from domain.json_numbers import in_full
 _NULL_USAGE = b',"usage":null'
 _ENDS_WITH_NULL_USAGE = re.compile(rb',"usage":null(?:,"obfuscation":"[0-9A-Za-z]*")?}\Z')
 """An object of JSON that ends so has this member itself: it is in no text and no other object."""
+_NULL_USAGES = re.compile(rb',"usage":null(?=(?:,"obfuscation":"[0-9A-Za-z]*")?}\n\n)')
 _USAGE = b'"usage"'
 _COST = b'"cost"'
 _ESCAPED_LETTER = b"\\u00"
@@ -132,6 +133,26 @@ def without_usage(event: SseEvent) -> bytes:
     if _NULL_USAGE in data and event.raw.count(_USAGE) == 1:
         return event.raw.replace(_NULL_USAGE, b"", 1)
     return _replaced(event, _without(data, decode_provider_json(decode_members, data), "usage"))
+
+
+def without_usages(events: Sequence[SseEvent]) -> bytes:
+    """The bytes of events without their usage: of each what `without_usage` gives, and raises as it."""
+    if len(events) == 1:
+        return without_usage(events[0])
+    said = b"".join([event.raw for event in events])
+    usages = said.count(_USAGE)
+    if not usages:
+        return said
+    have_one_line_each = (
+        said.startswith(b"data: ")
+        and said.count(b"\n\ndata: ") == len(events) - 1
+        and said.count(b"\n") == 2 * len(events)
+    )
+    if have_one_line_each:
+        without, ends = _NULL_USAGES.subn(b"", said)
+        if ends == usages:  # as OpenAI writes most of its chunks
+            return without
+    return b"".join([without_usage(event) for event in events])
 
 
 def _is_object(value: Raw | bytes | None) -> bool:

@@ -4,11 +4,11 @@ The client is sent the bytes that came, without the usage that it did not ask fo
 the end. What the cache keeps are the bytes as they came, so that a replay is what this client would have seen live.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
 from domain.dialects.codec import StreamReader
-from domain.dialects.passthrough.json_edit import event_with_cost, without_usage
+from domain.dialects.passthrough.json_edit import event_with_cost, without_usages
 from domain.dialects.sse import SseEvent, SseParser
 
 REPLAY_PIECE_BYTES = 64 * 1024
@@ -23,22 +23,26 @@ class PassthroughStream:
         self._hides_usage = hides_usage
         self._tail: list[SseEvent] = []
 
-    def take(self, event: SseEvent, sent: list[bytes]) -> None:
-        """Read the next event, and add to `sent` what the client is sent now. Raises as `StreamReader.take`."""
+    def take(self, event: SseEvent, passed: list[SseEvent]) -> None:
+        """Read the next event, and add to `passed` what the client is sent now. Raises as `StreamReader.take`."""
         self._reader.take(event)
         if self._reader.is_tail:
             self._tail.append(event)
             return
         if self._tail:
-            sent += [without_usage(held) if self._hides_usage else held.raw for held in self._tail]
+            passed += self._tail
             self._tail.clear()
-        sent.append(without_usage(event) if self._hides_usage else event.raw)
+        passed.append(event)
+
+    def written(self, passed: Sequence[SseEvent]) -> bytes:
+        """The bytes of events that the client is sent."""
+        return without_usages(passed) if self._hides_usage else b"".join([event.raw for event in passed])
 
     def final_events(self, cost_usd: Decimal | None) -> bytes:
         """The tail, with this cost; None: the price of the model is not known."""
         if self._hides_usage:
-            return b"".join(without_usage(event) for event in self._tail)
-        return b"".join(event_with_cost(event, cost_usd) for event in self._tail)
+            return without_usages(self._tail)
+        return b"".join([event_with_cost(event, cost_usd) for event in self._tail])
 
 
 def replay_stream(kept: bytes, reader: StreamReader, *, hides_usage: bool, cost_usd: Decimal | None) -> Iterator[bytes]:
@@ -46,10 +50,10 @@ def replay_stream(kept: bytes, reader: StreamReader, *, hides_usage: bool, cost_
     stream = PassthroughStream(reader, hides_usage=hides_usage)
     parser = SseParser()
     for start in range(0, len(kept), REPLAY_PIECE_BYTES):
-        sent: list[bytes] = []
+        passed: list[SseEvent] = []
         for event in parser.feed(kept[start : start + REPLAY_PIECE_BYTES]):
-            stream.take(event, sent)
-        if sent:
-            yield b"".join(sent)
+            stream.take(event, passed)
+        if passed:
+            yield stream.written(passed)
     assert not parser.rest(), "complete events are kept"
     yield stream.final_events(cost_usd)
