@@ -11,7 +11,8 @@ MAX_MESSAGE_CHARS = 2_000
 
 def sanitize_identifier(text: str) -> str:
     """Bound an id, a model's name or an error type."""
-    return without_special(text[:MAX_NAME_CHARS])
+    bounded = text[:MAX_NAME_CHARS]
+    return bounded if bounded.isprintable() else without_special(bounded)
 
 
 def sanitize_message(text: str) -> str:

@@ -325,7 +325,11 @@ def event_digest(stream: str, version: int, kind: str, project_id: str, at: date
 
     No part before the data contains a line break, so no two events have the same text.
     """
-    envelope = f"{stream}\n{version}\n{kind}\n{project_id}\n{at.astimezone(UTC).isoformat()}\n"
+    return _digest(stream, version, kind, project_id, at.astimezone(UTC).isoformat(), data)
+
+
+def _digest(stream: str, version: int, kind: str, project_id: str, at: str, data: bytes) -> bytes:
+    envelope = f"{stream}\n{version}\n{kind}\n{project_id}\n{at}\n"
     return hashlib.sha256(envelope.encode() + data).digest()
 
 
@@ -357,11 +361,12 @@ def _batch(rows: Sequence[asyncpg.Record], leave_out: Mapping[str, int], last_po
 
 def sealed_events(commit: Commit) -> list[tuple[Any, ...]]:
     """Return a commit's events as rows: stream, version, type, project, time, JSON data, digest."""
-    sealed = []
+    sealed, written_at = [], commit.at.astimezone(UTC).isoformat()
     for version, event in enumerate(commit.events, start=commit.expected_version + 1):
         data = _encoder.encode(event)
-        envelope = (commit.stream, version, type(event).__name__, commit.project_id, commit.at)
-        sealed.append((*envelope, data.decode(), event_digest(*envelope, data)))
+        kind = type(event).__name__
+        digest = _digest(commit.stream, version, kind, commit.project_id, written_at, data)
+        sealed.append((commit.stream, version, kind, commit.project_id, commit.at, data.decode(), digest))
     return sealed
 
 

@@ -301,7 +301,7 @@ class ProviderCalls:
             tried = drawn(accesses, lambda access: access.weight * self._share(job, access), self._draw)
         else:
             tried = accesses
-        return tuple(self._credential(access, identity.provider, accesses) for access in tried)
+        return tuple([self._credential(access, identity.provider, accesses) for access in tried])
 
     def _share(self, job: Job, access: Access) -> float:
         """The share of its usual calls that a credential should get."""
@@ -314,14 +314,15 @@ class ProviderCalls:
         )
 
     def _credential(self, access: Access, provider: str, accesses: Sequence[Access]) -> Credential:
+        has_others = len(accesses) > 1
         return Credential(
             access.key,
             access.base_url if access.base_url is not None else self._base_urls.get(provider),
             is_callers=access.base_url is not None,
             is_own=access.is_own,
-            name=access.name if len(accesses) > 1 else None,
+            name=access.name if has_others else None,
             stored_as=access.name,
-            other_keys=tuple(sorted(other.key for other in accesses if other is not access)),
+            other_keys=tuple(sorted(other.key for other in accesses if other is not access)) if has_others else (),
         )
 
 

@@ -81,10 +81,11 @@ class Shelf:
             shelf = own if own is not None else LRUCache(MAX_OWN_CIRCUITS)
             if own is None:
                 self._own[key.owner] = shelf
-        kept = shelf.get(key)
-        if kept is None:
+        try:
+            return shelf[key]
+        except KeyError:
             kept = shelf[key] = Kept(key, self._window_s)
-        return kept
+            return kept
 
     def drop(self, owner: str) -> None:
         """Give up the circuits of an owner."""

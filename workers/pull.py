@@ -36,8 +36,6 @@ VOID_WAIT_S = 0.25
 """Before the next pull after a refusal, so that a refusal that lasts causes no storm of requests."""
 RELEASE_TIMEOUT_S = 5.0
 """How long the broker may take to hand over, at the end, what is already on its way."""
-PENDING_BYTES_LIMIT = 2 * 1024**3
-PENDING_MESSAGES_LIMIT = 1_000_000
 _NANO = 1_000_000_000
 _ORDINARY_STATUSES = ("100", "404", "408")
 
@@ -109,14 +107,8 @@ class PullLoop:
             ExceptionGroup[BrokerClosed]: the connection has ended for good.
 
         """
-        client = self._broker.client
-        inbox = client.new_inbox()
-        self._subscription = await client.subscribe(
-            inbox,
-            cb=self._receive,
-            pending_msgs_limit=PENDING_MESSAGES_LIMIT,
-            pending_bytes_limit=PENDING_BYTES_LIMIT,
-        )
+        inbox = self._broker.client.new_inbox()
+        self._subscription = await self._broker.subscribe_whole(inbox, self._receive)
         self._broker.on_reconnect(self._pull_again)
         self._heard_at_s = time.monotonic()  # from now on the queue has time to answer
         self._pull_again()

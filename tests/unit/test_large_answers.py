@@ -89,6 +89,9 @@ class Trickle:
             await asyncio.Event().wait()
         return self._pieces.popleft() if self._pieces else b""
 
+    def at_eof(self) -> bool:
+        return not self._stalls and not self._pieces
+
 
 async def test_stalled_provider_loses_its_large_response_turn() -> None:
     answers = LargeAnswers(turns=1)

@@ -182,15 +182,19 @@ async def read_answer(
         TimeoutError: it does not come in time.
 
     """
-    buffer = BytesIO()  # gives its content away without a copy
     until = moment_after(call.timeout_s)
     pieces = BodyPieces(response, call, first_byte_at)
-    while piece := await pieces.next():
+    piece = await pieces.next()
+    if response.content.at_eof():  # as most answers come
+        return piece
+    buffer = BytesIO()  # gives its content away without a copy
+    while piece:
         buffer.write(piece)
         if buffer.tell() > LARGE_ANSWER_BYTES:
             async with asyncio.timeout_at(until) as limit:
                 await call.take_turn()
                 await _read_rest(pieces, buffer, limit, call, turn_grace_s)
+        piece = await pieces.next()
     return buffer.getvalue()
 
 

@@ -173,8 +173,12 @@ class HttpProvider:
         first_byte_at = moment_after(call.first_byte_s) if call.first_byte_s is not None else None
         try:
             response, credential_filter = await self._open(content, call, first_byte_at)
-            async with response:
+            try:
                 body = await read_answer(response, call, first_byte_at=first_byte_at)
+            finally:
+                if not response.closed:  # its last byte releases it: `async with` costs 20 calls more for nothing
+                    response.release()
+                    await response.wait_for_close()
         except _TRANSPORT_ERRORS as error:
             raise _failure(error, provider) from None
         try:

@@ -66,10 +66,12 @@ def unpriced_parts(usage: Any, input_details: str, output_details: str) -> tuple
             ("input", input_details, _INPUT_PARTS),
             ("output", output_details, _OUTPUT_PARTS),
         )
+        if name in usage
         for part, count in _details(usage, name).items()
         if part not in known and part.endswith("_tokens") and _count(count)
     ]
-    return tuple(parts[:MAX_PARTS]) + ((_PAID_SOURCES,) if _count(usage.get(_PAID_SOURCES)) else ())
+    pays_sources = _PAID_SOURCES in usage and _count(usage[_PAID_SOURCES])
+    return tuple(parts[:MAX_PARTS]) + ((_PAID_SOURCES,) if pays_sources else ())
 
 
 def parse_usage(said: Any) -> SaidUsage:
@@ -90,12 +92,14 @@ def parse_usage(said: Any) -> SaidUsage:
     if prompt is None or not (prompt or completion):  # no request has an empty prompt
         return NOTHING_SAID
     details = _details(said, "prompt_tokens_details")
-    cached = _details(details, "cached_tokens_details")
-    came_in = _parse_input(prompt, details, _count(cached.get("audio_tokens")))
+    cached_audio = _count(_details(details, "cached_tokens_details").get("audio_tokens")) if details else None
+    came_in = _parse_input(prompt, details, cached_audio)
     if completion is None:
         return SaidUsage(input_usage=came_in)
     details = _details(said, "completion_tokens_details")
     unsaid = max(0, (total or 0) - prompt - completion)
+    if not details and not unsaid:
+        return SaidUsage(usage=replace(came_in, output=completion))
     output, audio_out = _split(min(completion + unsaid, MAX_TOKENS), _count(details.get("audio_tokens")))
     reasoning = min(max(_count(details.get("reasoning_tokens")) or 0, unsaid), output)
     return SaidUsage(usage=replace(came_in, output=output, output_audio=audio_out, reasoning=reasoning))
@@ -113,6 +117,8 @@ def parse_embeddings_usage(said: Any) -> SaidUsage:
 
 def _parse_input(prompt: int, details: dict[str, Any], cached_audio: int | None = None) -> TokenUsage:
     """Split the prompt. Audio may be among the cached tokens: none of it is counted as text, which costs less."""
+    if not details:
+        return TokenUsage(input=prompt)
     rest, audio_in = _split(prompt, _count(details.get("audio_tokens")))
     audio_in, audio_read = _split(audio_in, cached_audio)
     rest, cached = _split(rest, max(0, (_count(details.get("cached_tokens")) or 0) - audio_read))
@@ -123,8 +129,9 @@ def _parse_input(prompt: int, details: dict[str, Any], cached_audio: int | None 
 
 
 def _details(said: dict[str, Any], name: str) -> dict[str, Any]:
+    """The parts of a sum; empty if none is more than zero, as of most answers."""
     details = said.get(name)
-    return details if isinstance(details, dict) else {}
+    return details if isinstance(details, dict) and any(details.values()) else {}
 
 
 def _count(value: Any) -> int | None:

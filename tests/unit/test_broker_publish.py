@@ -1,0 +1,60 @@
+"""Messages are published as nats-py publishes them."""
+
+import asyncio
+
+import pytest
+from nats.aio.client import Client
+from nats.errors import Error
+
+from infra.broker import Broker
+
+
+def _connected(client: Client) -> Client:
+    client._status = Client.CONNECTED
+    client._flush_queue = asyncio.Queue(maxsize=1)
+    client._flush_queue.put_nowait(asyncio.get_running_loop().create_future())  # a flush is due already
+    return client
+
+
+@pytest.mark.parametrize(
+    ("subject", "payload", "reply", "headers"),
+    [
+        ("jobs.sync", b"{}", "", None),
+        ("jobs.sync", b"", "_INBOX.1", None),
+        ("reply.wörd", b"\xff\r\n", "", None),
+        ("reply.*", b"%b", "$JS.ACK.1", None),
+        ("jobs.sync", b"{}", "", {"Nats-Msg-Id": "req_1"}),
+    ],
+)
+async def test_a_message_is_sent_as_the_library_sends_it(
+    subject: str, payload: bytes, reply: str, headers: dict[str, str] | None
+) -> None:
+    ours, theirs = _connected(Broker().client), _connected(Client())
+    for client in (ours, theirs):
+        await client.publish(subject, payload, reply, headers)
+    assert ours._pending == theirs._pending
+    assert ours._pending_data_size == theirs._pending_data_size
+    assert ours.stats == theirs.stats
+
+
+@pytest.mark.parametrize("status", [Client.CONNECTED, Client.RECONNECTING, Client.DRAINING_PUBS, Client.CLOSED])
+@pytest.mark.parametrize(
+    ("subject", "payload", "reply"),
+    [
+        ("", b"", ""),
+        ("two words", b"", ""),
+        ("jobs\r\nPUB jobs", b"", ""),
+        ("jobs", b"", "two words"),
+        ("jobs", b"", "line\n"),
+        ("jobs", b"x" * 2048, ""),
+    ],
+)
+async def test_what_the_library_refuses_is_refused(status: int, subject: str, payload: bytes, reply: str) -> None:
+    errors = []
+    for client in (_connected(Broker().client), _connected(Client())):
+        client._status, client._max_payload, client._max_pending_size = status, 1024, 1024
+        with pytest.raises(Error) as refused:
+            await client.publish(subject, payload, reply)
+        assert not client._pending
+        errors.append(type(refused.value))
+    assert errors[0] is errors[1]
