@@ -202,8 +202,8 @@ class Broker:
         return subscription
 
     async def subscribe_whole(self, subject: str, take: TakeWhole) -> Subscription:
-        """Have messages taken as they come, with their headers, by what hardly ever waits: nothing else is read from
-        the connection meanwhile. Raises as `subscribe`.
+        """Have messages taken as they come, with their headers, by what hardly ever waits, and never for a reply:
+        nothing else is read from the connection meanwhile. Raises as `subscribe`.
         """
         subscription = await self.client.subscribe(subject, cb=take)  # through it comes what is here before its taker
         self._client.whole_takers[subscription._id] = take  # noqa: SLF001 - as above

@@ -107,7 +107,7 @@ class Children(dict[tuple[str, ...], Metric]):
 
 class Tally(Collector):
     """The counts of a counter's series, which it is given when somebody looks. To add one is no call, where the
-    counter's own `inc` makes five of it.
+    counter's own `inc` makes five of it. Only the thread that looks may count.
     """
 
     def __init__(self, counter: CounterMetric, registry: CollectorRegistry) -> None:

@@ -10,7 +10,10 @@ Value = TypeVar("Value")
 
 
 class Newest(OrderedDict[Key, Value]):
-    """At most so many entries: the one that was set the longest time ago is dropped for a new one."""
+    """At most so many entries: the one that was set the longest time ago is dropped for a new one.
+
+    Not safe for threads.
+    """
 
     def __init__(self, most: int) -> None:
         super().__init__()

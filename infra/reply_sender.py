@@ -42,7 +42,7 @@ LOST_PAUSE_S = 0.25
 KEPT_FOR_S = 30.0
 """Several times as long as an API process takes to notice that it lacks a frame."""
 MAX_KEPT_BYTES = 64 * 1024 * 1024
-"""In one process; the oldest frames go first."""
+"""In one process; the oldest batch of frames goes first."""
 BATCHES = 8
 """The frames of an eighth of that time or that room are dropped together, so that nothing is noted of each."""
 FRAME_OVERHEAD_BYTES = 256

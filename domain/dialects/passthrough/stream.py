@@ -35,7 +35,7 @@ class PassthroughStream:
         passed.append(event)
 
     def written(self, passed: Sequence[SseEvent]) -> bytes:
-        """The bytes of events that the client is sent."""
+        """The bytes of events that the client is sent. The reader has read them, so none is unreadable here."""
         return without_usages(passed) if self._hides_usage else b"".join([event.raw for event in passed])
 
     def final_events(self, cost_usd: Decimal | None) -> bytes:
