@@ -11,7 +11,7 @@ from domain.dialects.registry import CODECS
 from domain.hosted_tools import NO_TOOLS
 
 
-class Asked(dict[str, Any]):
+class RecordingFields(dict[str, Any]):
     """Fields of which there are none, and the names that they were asked for."""
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ def test_a_request_without_them_says_nothing_by_them() -> None:
 
 
 def test_whatever_is_read_is_looked_for() -> None:
-    fields = Asked()
+    fields = RecordingFields()
     Seldom.of(fields)
     assert {"modalities", "metadata", "truncation", "service_tier"} <= fields.names
     assert fields.names <= SELDOM_FIELDS
@@ -41,6 +41,6 @@ def test_whatever_is_read_is_looked_for() -> None:
 
 @pytest.mark.parametrize("codec", CODECS, ids=lambda codec: f"{codec.dialect}-{codec.operation}")
 def test_whatever_names_stored_context_or_turns_on_a_tool_is_looked_for(codec: Codec) -> None:
-    fields = Asked()
+    fields = RecordingFields()
     assert hosted_tools_of(fields, [], codec) is NO_TOOLS
     assert fields.names.union(codec.context_fields) <= SELDOM_FIELDS
