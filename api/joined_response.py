@@ -175,7 +175,7 @@ def _is_plain(headers: Sequence[tuple[bytes, bytes]], body_bytes: int) -> bool:
 
 @lru_cache(maxsize=MAX_CHECKED)
 def _place_of_length(names: tuple[bytes, ...]) -> int | None:
-    """Where the body's length stands among the headers with these names; None: they cannot be written as they are."""
+    """Return the place of `content-length` among these header names. None: uvicorn has to write the headers."""
     text = b"".join(names)
     is_plain = text.islower() and len(text.translate(None, _NO_NAME)) == len(text)
     if not is_plain or names.count(_LENGTH) != 1 or not _OF_THE_CONNECTION.isdisjoint(names):

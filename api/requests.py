@@ -234,7 +234,8 @@ def _in_utf8(body: bytes) -> bytes:
 
 def services_of(request: ASGIConnection[Any, Any, Any, Any]) -> Services:
     """The process's parts."""
-    services: Services = request.app.state.services  # put there by the composition root
+    services = request.app.state.services
+    assert isinstance(services, Services), "put there by the composition root"
     return services
 
 
@@ -281,7 +282,8 @@ def _count_bytes(request: HttpRequest, services: Services, project_id: str) -> N
 
 def bytes_in_hand(request: HttpRequest) -> BytesInHand:
     """Return the count of the bytes that a request has in memory. Call after `count_bytes`."""
-    in_hand: BytesInHand = request.scope[BYTES_SCOPE]  # type: ignore[literal-required]
+    in_hand = request.scope[BYTES_SCOPE]  # type: ignore[literal-required]
+    assert isinstance(in_hand, BytesInHand), "put there above"
     return in_hand
 
 

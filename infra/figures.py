@@ -106,8 +106,8 @@ class Children(dict[tuple[str, ...], Metric]):
 
 
 class Tally(Collector):
-    """The counts of a counter's series, which it is given when somebody looks. To add one is no call, where the
-    counter's own `inc` makes five of it. Only the thread that looks may count.
+    """Counts for a Prometheus counter. Adding one takes no Python call; the counter's own `inc` takes five. The counter
+    gets the counts when its registry is read. Only the thread that reads the registry may count.
     """
 
     def __init__(self, counter: CounterMetric, registry: CollectorRegistry) -> None:

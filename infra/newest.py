@@ -1,6 +1,4 @@
-"""A dictionary of the newest entries. It is read by what a dictionary does itself, where a cache of `cachetools` makes
-three calls of Python.
-"""
+"""A dictionary that keeps its newest entries. Reading one takes no Python call; a cache of `cachetools` takes three."""
 
 from collections import OrderedDict
 from typing import TypeVar

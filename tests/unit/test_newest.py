@@ -1,4 +1,4 @@
-"""What is remembered of many things: the newest of them."""
+"""`Newest` keeps a bounded number of entries."""
 
 from infra.newest import Newest
 

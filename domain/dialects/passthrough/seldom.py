@@ -1,4 +1,4 @@
-"""What a request says by fields that most have none of. They are looked for together, and read if one is there."""
+"""Reads the fields that few requests have. One look finds if a request has any of them; only then are they read."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ SELDOM_FIELDS = frozenset(
 
 
 class Seldom(Struct, frozen=True, kw_only=True):
-    """What these fields say; as it is by default if there is none."""
+    """What the seldom-used fields of a request say. An absent field leaves the default."""
 
     extra_cost_field: str | None = None
     """The first that turns on something whose cost has no known bound. An empty object turns it on as well."""
