@@ -19,6 +19,7 @@ _NO_NAME = _CONTROL + b'\t ()<>@,;:[]={}"\\'
 """Bytes that no header's name has (RFC 9110, 5.6.2)."""
 _OF_THE_CONNECTION = frozenset({b"connection", b"transfer-encoding"})
 _LENGTH = b"content-length"
+_NO_PLACE = -1
 BODY_FOLLOWS = "gateway.body_follows"
 """Set in the head of a stream whose first part is sent behind it at once."""
 MAX_CHECKED = 256
@@ -61,26 +62,17 @@ class JoinedResponse:
 
     def _write_whole(self, head: HTTPResponseStartEvent, message: Any) -> bool:
         """Write an answer whose body comes in one piece, as long as its head says. False: it is none, or is not now."""
-        cycle, status = self._cycle, head["status"]
-        body = message.get("body", b"")
+        cycle, body = self._cycle, message.get("body", b"")
+        headers = [*cycle.default_headers, *head["headers"]]
         if (
-            message["type"] != "http.response.body"
-            or message.get("more_body", False)
-            or cycle.disconnected
-            or cycle.flow.write_paused
-            or status in _WITHOUT_BODY
-            or status < _LEAST_STATUS_WITH_BODY
-            or cycle.scope["method"] == "HEAD"
+            message.get("more_body", False)
+            or not self._takes_body(head["status"], message)
+            or not _is_plain(headers, len(body))
         ):
             return False
-        headers = [*cycle.default_headers, *head["headers"]]
-        if not _is_plain(headers, len(body)):
-            return False
-        lines = b"\r\n".join(map(b": ".join, headers))
-        closing = b"\r\n" if cycle.keep_alive else b"\r\nconnection: close\r\n"
         cycle.response_started = cycle.response_complete = True
         cycle.waiting_for_100_continue = False
-        cycle.transport.write(b"".join((STATUS_LINE[status], lines, closing, b"\r\n", body)))
+        cycle.transport.write(b"".join((*self._lines(head["status"], headers), b"\r\n", body)))
         cycle.message_event.set()
         if not cycle.keep_alive:
             cycle.transport.close()
@@ -93,27 +85,36 @@ class JoinedResponse:
         uvicorn looks at each header with two expressions: this is a tenth fewer calls for a stream.
         """
         cycle, part = self._cycle, message.get("body", b"")
+        headers = [*cycle.default_headers, *head["headers"]]
         if (
-            message["type"] != "http.response.body"
-            or not part
+            not part
             or not message.get("more_body", False)
-            or cycle.disconnected
-            or cycle.flow.write_paused
-            or head["status"] in _WITHOUT_BODY
-            or head["status"] < _LEAST_STATUS_WITH_BODY
-            or cycle.scope["method"] == "HEAD"
+            or not self._takes_body(head["status"], message)
+            or not _is_plain(headers, None)
         ):
             return False
-        headers = [*cycle.default_headers, *head["headers"]]
-        if not _is_plain_stream(headers):
-            return False
-        lines = [b"%b: %b\r\n" % header for header in headers]
-        closing = b"" if cycle.keep_alive else b"connection: close\r\n"
         cycle.response_started = cycle.chunked_encoding = True
         cycle.waiting_for_100_continue = False
-        first = (closing, b"transfer-encoding: chunked\r\n\r\n%x\r\n" % len(part), part, b"\r\n")
-        cycle.transport.write(b"".join((STATUS_LINE[head["status"]], *lines, *first)))
+        chunk = (b"transfer-encoding: chunked\r\n\r\n%x\r\n" % len(part), part, b"\r\n")
+        cycle.transport.write(b"".join((*self._lines(head["status"], headers), *chunk)))
         return True
+
+    def _takes_body(self, status: int, message: Any) -> bool:
+        """Return True if a message is a part of a body, which may be written behind a head of this status now."""
+        cycle = self._cycle
+        return bool(
+            message["type"] == "http.response.body"
+            and not cycle.disconnected
+            and not cycle.flow.write_paused
+            and status >= _LEAST_STATUS_WITH_BODY
+            and status not in _WITHOUT_BODY
+            and cycle.scope["method"] != "HEAD"
+        )
+
+    def _lines(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> tuple[bytes, bytes, bytes]:
+        """Return the lines of a head, without what says how its body is framed."""
+        closing = b"\r\n" if self._cycle.keep_alive else b"\r\nconnection: close\r\n"
+        return STATUS_LINE[status], b"\r\n".join(map(b": ".join, headers)), closing
 
 
 class _GatheredWrites:
@@ -146,28 +147,19 @@ class _GatheredWrites:
             self._transport.write(b"".join(written))
 
 
-def _is_plain_stream(headers: Sequence[tuple[bytes, bytes]]) -> bool:
-    """True for headers that can be written as they are, and are those of a body of no known length."""
-    names = [name for name, _ in headers]
-    name_text, value_text = b"".join(names), b"".join([value for _, value in headers])
-    return (
-        name_text.islower()
-        and _LENGTH not in names
-        and _OF_THE_CONNECTION.isdisjoint(names)
-        and len(name_text.translate(None, _NO_NAME)) == len(name_text)
-        and len(value_text.translate(None, _CONTROL)) == len(value_text)
-    )
-
-
 def _has_length(head: HTTPResponseStartEvent) -> bool:
     return _LENGTH in [name for name, _ in head["headers"]]
 
 
-def _is_plain(headers: Sequence[tuple[bytes, bytes]], body_bytes: int) -> bool:
-    """True for headers that can be written as they are, and are those of a body of this length."""
-    names, values = zip(*headers, strict=True)
+def _is_plain(headers: Sequence[tuple[bytes, bytes]], body_bytes: int | None) -> bool:
+    """Return True for headers that can be written as they are, and are those of a body of this length. None: of a
+    stream, whose length nobody knows.
+    """
+    names, values = zip(*headers, strict=True) if headers else ((), ())
     place = _place_of_length(names)
-    if place is None or values[place] != b"%d" % body_bytes:
+    if place is None or (place == _NO_PLACE) != (body_bytes is None):
+        return False
+    if body_bytes is not None and values[place] != b"%d" % body_bytes:
         return False
     text = b"".join(values)
     return len(text.translate(None, _CONTROL)) == len(text)
@@ -175,9 +167,11 @@ def _is_plain(headers: Sequence[tuple[bytes, bytes]], body_bytes: int) -> bool:
 
 @lru_cache(maxsize=MAX_CHECKED)
 def _place_of_length(names: tuple[bytes, ...]) -> int | None:
-    """Return the place of `content-length` among these header names. None: uvicorn has to write the headers."""
+    """Return the place of `content-length` among the names of headers. `_NO_PLACE`: it is not among them. None: uvicorn
+    has to write these headers.
+    """
     text = b"".join(names)
     is_plain = text.islower() and len(text.translate(None, _NO_NAME)) == len(text)
-    if not is_plain or names.count(_LENGTH) != 1 or not _OF_THE_CONNECTION.isdisjoint(names):
+    if not is_plain or names.count(_LENGTH) > 1 or not _OF_THE_CONNECTION.isdisjoint(names):
         return None
-    return names.index(_LENGTH)
+    return names.index(_LENGTH) if _LENGTH in names else _NO_PLACE

@@ -145,7 +145,7 @@ class RequestPlanner(TargetPlanner):
         return inference_request.received_at + timedelta(seconds=self._request_timeout_s)
 
     def _check_models(self, caller: Caller, allowed: Sequence[str], asked: InferenceRequest) -> None:
-        """Refuse a request for a model that the key, which has a list, may not use, by whatever field it names that.
+        """Refuse a request that names a model which is not on the key's list, in whatever field.
 
         Raises:
             Forbidden: names the field.

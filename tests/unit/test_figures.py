@@ -125,7 +125,7 @@ def test_what_is_counted_is_in_the_next_page_once() -> None:
     assert registry.get_sample_value("calls_total", {"route": "chat"}) == 3
 
 
-def test_a_series_counts_from_its_first_call_on_whenever_somebody_looks() -> None:
+def test_a_series_counts_from_its_first_call_whenever_metrics_are_read() -> None:
     registry = CollectorRegistry()
     tally = Tally(Counter("calls_total", "Calls.", ("route",), registry=None), registry)
     before_s = time.time()

@@ -32,7 +32,7 @@ def test_a_request_without_them_says_nothing_by_them() -> None:
     assert Seldom.of({}) == NOTHING_SELDOM
 
 
-def test_whatever_is_read_is_looked_for() -> None:
+def test_the_set_of_rare_fields_has_every_field_that_is_read() -> None:
     fields = RecordingFields()
     Seldom.of(fields)
     assert {"modalities", "metadata", "truncation", "service_tier"} <= fields.names
