@@ -11,7 +11,6 @@ from decimal import Decimal
 from threading import Lock
 from typing import Any
 
-from cachetools import LRUCache
 from genai_prices.types import ModelInfo
 from msgspec import Struct
 from msgspec.structs import replace
@@ -130,7 +129,7 @@ class PriceBook:
     def __init__(self) -> None:
         self._cached: Newest[tuple[Target, int], _Entry] = Newest(MAX_CACHED_PRICES)
         """By target and hour."""
-        self._others: LRUCache[tuple[str, Target, int], OtherModel | None] = LRUCache(MAX_CACHED_PRICES)
+        self._others: Newest[tuple[str, Target, int], OtherModel | None] = Newest(MAX_CACHED_PRICES)
         self._overrides: dict[tuple[str, str], list[PriceOverride]] = {}
         self._lock = Lock()
         """Large requests are planned in threads."""
