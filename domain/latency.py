@@ -9,13 +9,17 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
 _STEPS = 32
+_EXACT_BITS = 6
+_EXACT_MS = 1 << _EXACT_BITS
 MAX_MS = 7 * 24 * 3600 * 1000
 
 
 def bucket_of(duration_ms: int) -> int:
     """The bucket that a duration falls into; negative ones count as 0, those beyond a week as a week."""
-    value = min(max(0, duration_ms), MAX_MS)
-    exponent = max(0, value.bit_length() - 6)
+    if duration_ms < _EXACT_MS:
+        return max(0, duration_ms)
+    value = min(duration_ms, MAX_MS)
+    exponent = value.bit_length() - _EXACT_BITS
     return exponent * _STEPS + (value >> exponent)
 
 

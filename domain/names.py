@@ -43,6 +43,8 @@ def without_special(text: str, *, keep: str = "") -> str:
 
 def printable(text: str, *, keep: str = "") -> str:
     r"""Write characters that a name may not have as JSON's escapes (`\u001b`), but those in `keep`: for terminals."""
+    if text.isprintable():
+        return text
     return _SPECIAL.sub(lambda found: found[0] if found[0] in keep else f"\\u{ord(found[0]):04x}", text)
 
 

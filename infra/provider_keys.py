@@ -7,13 +7,13 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 
-from cachetools import LRUCache
 from msgspec import Struct
 
 from domain.credentials import DEFAULT_CREDENTIAL
 from domain.events import INSTALLATION
 from domain.routing import Kind
 from infra.database import Connection, Pool, database_errors
+from infra.newest import Newest
 from infra.settings import NamedKey
 from infra.vault import Vault
 
@@ -76,7 +76,7 @@ class ProviderKeys:
             )
             for provider in (*installation, *further)
         }
-        self._looked_up: LRUCache[tuple[str, str], _LookUp] = LRUCache(MAX_CACHED)
+        self._looked_up: Newest[tuple[str, str], _LookUp] = Newest(MAX_CACHED)
         self._looking_up: dict[tuple[str, str], tuple[float, asyncio.Task[_LookUp]]] = {}
         """The last look-up of each that is under way, and when it began: requests that need the same one share it, and
         its error.

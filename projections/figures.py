@@ -8,6 +8,7 @@ again, which Prometheus expects. Labels are bounded; none is a key, a project or
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from operator import attrgetter
 
 from msgspec import Struct
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -32,6 +33,8 @@ from projections.freshness import Lag
 
 NEARLY_SPENT_PERCENT = 80
 LEVELS_PERCENT = (50, NEARLY_SPENT_PERCENT, 100)
+_CLASSES = TokenUsage.__struct_fields__
+_counts = attrgetter(*_CLASSES)
 
 
 class LogFigures:
@@ -153,8 +156,8 @@ class LogFigures:
         self._add_usd(self._settled, labels[:1], event.replaces_assumed_nano_usd)
 
     def _add_tokens(self, labels: tuple[str, str], usage: TokenUsage) -> None:
-        for name in TokenUsage.__struct_fields__:
-            if tokens := getattr(usage, name):
+        for name, tokens in zip(_CLASSES, _counts(usage), strict=True):
+            if tokens:
                 self._add(self._tokens, (*labels, name), tokens)
 
     def _add_usd(self, series: Children[Counter], labels: tuple[str, ...], nano_usd: int) -> None:

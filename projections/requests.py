@@ -111,12 +111,12 @@ class Requests:
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
         """Merge the events by request, then merge the results into the stored rows."""
         rows: dict[str, _Row] = {}
-        never_late_from = first_id("req", max(stored.at for stored in events) - LATE_AFTER) if events else ""
+        never_late_from = first_id("req", max([stored.at for stored in events]) - LATE_AFTER) if events else ""
         for stored in events:
-            change: Callable[[_Row, Any], None] | None = _CHANGES.get(type(stored.event))
-            if change is None:
-                continue
             event: Any = stored.event
+            if type(event) not in _CHANGES:
+                continue
+            change = _CHANGES[type(event)]
             row = rows.get(event.request_id)
             if row is None:
                 row = rows[event.request_id] = _begun(stored, event)

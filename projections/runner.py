@@ -301,13 +301,13 @@ async def settle(connection: Connection, events: Sequence[StoredEvent]) -> None:
     Called last in the transaction, because admission waits for these rows. `inflight` is the live ledger, not a
     projection: a hold is released only by deleting its row, so no hold is released twice.
     """
-    ended = sorted(
-        (stored.event.request_id, stored.event.attempt, stored.event.key_id, _true_tokens(stored.event))
+    ended = [
+        (event.request_id, event.attempt, event.key_id, _true_tokens(event))
         for stored in events
-        if isinstance(stored.event, CostIncurred | AttemptFailed | AttemptLost)
-    )
+        if isinstance(event := stored.event, CostIncurred | AttemptFailed | AttemptLost)
+    ]
     if ended:
-        await connection.execute(_SETTLE, ended)
+        await connection.execute(_SETTLE, sorted(ended))
 
 
 async def hand_on_leads(connection: Connection, streams: Sequence[str]) -> None:
@@ -325,7 +325,7 @@ def _true_tokens(event: CostIncurred | AttemptFailed | AttemptLost) -> int:
     """Return the number of tokens that an attempt used; `UNKNOWN_TOKENS` if only admission's bound is known."""
     match event:
         case CostIncurred(breakdown=breakdown) if breakdown is not None:
-            return sum(item.tokens for item in breakdown.items if item.unit == "token")
+            return sum([item.tokens for item in breakdown.items if item.unit == "token"])
         case AttemptFailed():
             return 0
         case _:

@@ -23,17 +23,15 @@ class Settlements:
         asked: dict[tuple[str, int], tuple[str, datetime]] = {}
         settled: set[tuple[str, int]] = set()
         for stored in events:
-            event = stored.event
-            if not isinstance(event, AttemptLost | CostIncurred | CostReconciled):
-                continue
-            attempt = (event.request_id, event.attempt)
-            if isinstance(event, AttemptLost | CostIncurred) and event.kept is not None:
-                asked[attempt] = (stored.project_id, stored.at)
-            elif isinstance(event, CostReconciled) or (
-                isinstance(event, CostIncurred) and event.replaces_assumed_nano_usd
-            ):
-                asked.pop(attempt, None)
-                settled.add(attempt)
+            match stored.event:
+                case AttemptLost() | CostIncurred() as event if event.kept is not None:
+                    asked[event.request_id, event.attempt] = (stored.project_id, stored.at)
+                case CostReconciled() | CostIncurred() as event:
+                    if event.replaces_assumed_nano_usd or isinstance(event, CostReconciled):
+                        asked.pop((event.request_id, event.attempt), None)
+                        settled.add((event.request_id, event.attempt))
+                case _:
+                    continue
         if settled:
             await connection.execute(
                 f"DELETE FROM settlements{suffix} AS s "  # noqa: S608 - a constant

@@ -6,11 +6,10 @@ day when it was incurred, which is the response's.
 
 from collections.abc import Sequence
 
-from domain.budget import day_of
 from domain.events import Event, StoredEvent
 from infra.database import Connection
 from projections.rows import RowType
-from projections.sums import SUMS, USAGE_EVENTS, Sums, add_to, usage_events
+from projections.sums import EPOCH, SUMS, USAGE_EVENTS, Sums, add_to, day_after_epoch, usage_events
 
 _GROUP = {"project_id": "text", "day": "date"} | dict.fromkeys(("key_id", "operation", "provider", "model"), "text")
 _ROW = RowType("usage_daily_row", _GROUP | dict.fromkeys(SUMS, "bigint"))
@@ -27,7 +26,9 @@ class Usage:
         """Add the figures up by day and dimension."""
         sums = Sums()
         for stored, event in usage_events(events):
-            day = day_of(stored.at)
-            sums.add((stored.project_id, day, event.key_id, event.operation, event.provider, event.model), event)
-        rows = ((*group, *added) for group, added in sums.items())
+            days = (stored.at - EPOCH).days
+            sums.add((stored.project_id, days, event.key_id, event.operation, event.provider, event.model), event)
+        rows = (
+            (project_id, day_after_epoch(days), *group, *added) for (project_id, days, *group), added in sums.items()
+        )
         await add_to(connection, f"usage_daily{suffix}", _ROW, _GROUP, rows)

@@ -4,7 +4,7 @@ import asyncio
 import random
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from functools import partial
 
 from cachetools import LRUCache
@@ -247,24 +247,23 @@ class ProviderCalls:
         is_known = prepared.asks_usage and place in self._without_usage
         if is_known:
             content = without_member(content, "stream_options")
-        async with AsyncExitStack() as stack:
-            watched_call = stack.enter_context(WatchedCall(self._circuits, call))
+        with WatchedCall(self._circuits, call) as watched_call:
             call = watched_call.call
-            try:
-                events = await stack.enter_async_context(provider.stream(content, call))
-            except ProviderRejected as error:
-                milder = _without_refused(prepared, error)
-                if milder is not None:
-                    events = await stack.enter_async_context(provider.stream(milder, call))
-                elif is_known or not prepared.asks_usage or not _blames_stream_options(error):
-                    raise
-                else:
-                    content = without_member(content, "stream_options")
+            async with AsyncExitStack() as stack:
+                try:
                     events = await stack.enter_async_context(provider.stream(content, call))
-                    self._without_usage[place] = True
-            batches = watched_call.first_of(events, on_first)
-            stack.push_async_callback(batches.aclose)
-            yield batches
+                except ProviderRejected as error:
+                    milder = _without_refused(prepared, error)
+                    if milder is not None:
+                        events = await stack.enter_async_context(provider.stream(milder, call))
+                    elif is_known or not prepared.asks_usage or not _blames_stream_options(error):
+                        raise
+                    else:
+                        content = without_member(content, "stream_options")
+                        events = await stack.enter_async_context(provider.stream(content, call))
+                        self._without_usage[place] = True
+                async with aclosing(watched_call.first_of(events, on_first)) as batches:
+                    yield batches
 
     async def _made_with(self, job: Job, kept: KeptResponse) -> Credential | None:
         """The credential that a response was made with, whichever hide it since; None: it is gone, or elsewhere."""

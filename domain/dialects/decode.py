@@ -11,6 +11,9 @@ from domain.sanitize import sanitize_identifier, sanitize_message
 
 T = TypeVar("T")
 
+UNREADABLE_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What a decoder raises of data that is not JSON of its type."""
+
 
 class _Typed(Struct, frozen=True):
     type: str
@@ -28,7 +31,7 @@ def decode_provider_json(decode: Callable[[bytes], T], data: bytes) -> T:
     """
     try:
         return decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE_JSON as error:
         raise UnreadableResponse(str(error)) from error
 
 

@@ -20,6 +20,7 @@ DONE = b"[DONE]"
 DONE_EVENT = b"data: [DONE]\n\n"
 
 _DATA = b"data: "
+_DATA_BYTES = len(_DATA)
 _LINE_FEEDS_OF_ONE_LINE = 2
 """Of an event of one line, with the blank line that ends it."""
 _BLANK_LINE = re.compile(rb"\n\r?\n")
@@ -110,12 +111,12 @@ def _events_of_one_line(data: bytes) -> list[SseEvent] | None:
     are_alone = data.count(b"\n") == _LINE_FEEDS_OF_ONE_LINE * len(lines)
     if not are_alone or data.count(b"\n\ndata: ") != len(lines) - 1:
         return None
-    return [SseEvent("", line[len(_DATA) :], line + b"\n\n") for line in lines]
+    return [SseEvent("", line[_DATA_BYTES:], line + b"\n\n") for line in lines]
 
 
 def _event(raw: bytes) -> SseEvent:
     if raw.startswith(_DATA) and raw.count(b"\n") == _LINE_FEEDS_OF_ONE_LINE and b"\r" not in raw:
-        return SseEvent("", raw[len(_DATA) : -_LINE_FEEDS_OF_ONE_LINE], raw)
+        return SseEvent("", raw[_DATA_BYTES:-_LINE_FEEDS_OF_ONE_LINE], raw)
     name = b""
     data: bytes | None = None
     for line in raw.split(b"\n"):

@@ -25,3 +25,12 @@ def test_percentiles_are_ranks() -> None:
     answers = Counter(bucket_of(n) for n in range(1, 61))
     assert percentiles_ms(answers, (50, 95)) == [30, 57]
     assert percentiles_ms({}, (50,)) == [None]
+
+
+def test_what_is_out_of_bounds_is_in_the_first_or_the_last_bucket() -> None:
+    assert bucket_of(-1) == bucket_of(0) == 0
+    assert bucket_of(MAX_MS + 1) == bucket_of(MAX_MS)
+
+
+def test_a_bucket_is_as_wide_as_its_duration_is_long() -> None:
+    assert [bucket_of(duration_ms) for duration_ms in (62, 63, 64, 65, 66)] == [62, 63, 64, 64, 65]

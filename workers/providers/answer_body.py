@@ -124,6 +124,11 @@ async def _read_together(content: aiohttp.StreamReader) -> bytes:
             together = b"".join(chunks)
             chunks.clear()
             chunks.append(together)
+            splits = content._http_chunk_splits  # noqa: SLF001
+            if splits:  # `read` drops all but the last one by one, as this reads all that has come
+                last = splits[-1]
+                splits.clear()
+                splits.append(last)
     return await content.read(PIECE_BYTES)
 
 

@@ -12,7 +12,8 @@ import msgspec
 from domain.canonical.chat import FinishReason, ReasoningBlock
 from domain.canonical.stream import ChatChunk, Delta, FunctionDelta, ReasoningDelta, ToolCallDelta
 from domain.canonical.stream import ChunkChoice as CanonicalChoice
-from domain.dialects.decode import decode_provider_json, stream_failure
+from domain.dialects.decode import UNREADABLE_JSON, stream_failure
+from domain.dialects.errors import UnreadableResponse
 from domain.dialects.openai.reasoning import parse_detail
 from domain.dialects.openai.response import (
     MadeIds,
@@ -95,7 +96,10 @@ class OpenAiChatReader:
         if DONE in data and data.strip() == DONE:
             self.is_ended = self.is_tail = True
             return []
-        chunk = decode_provider_json(_decode, data)
+        try:  # as `decode_provider_json`, without a call for each event
+            chunk = _decode(data)
+        except UNREADABLE_JSON as error:
+            raise UnreadableResponse(str(error)) from error
         if chunk.error and not chunk.choices:
             raise stream_failure(chunk.error)
         choices = chunk.choices or []
@@ -130,16 +134,27 @@ class OpenAiChatReader:
     def _account(self, choice: CompletionChoice) -> None:
         index = choice.index or 0
         delta = choice.delta or choice.message or _NO_DELTA
-        message = self._messages.get(index)
-        if message is None:
-            message = self._messages[index] = _Message()
+        if index not in self._messages:
+            self._messages[index] = _Message()
+        message = self._messages[index]
         match delta.content:
             case None | str() as text:
                 is_list = False
-                self.received_output_bytes += utf8_length(text) + _bytes_beside_content(delta)
+                if text:  # as `utf8_length`, without a call for each event
+                    self.received_output_bytes += len(text) if text.isascii() else len(text.encode())
             case content:
                 text, is_list = text_of(content), isinstance(content, list)
-                self.received_output_bytes += _any_bytes(content) + _bytes_beside_content(delta)
+                self.received_output_bytes += _any_bytes(content)
+        if (
+            delta.refusal
+            or delta.reasoning_content
+            or delta.reasoning
+            or delta.reasoning_details
+            or delta.tool_calls
+            or delta.function_call is not None
+            or delta.audio is not None
+        ):
+            self.received_output_bytes += _bytes_beside_content(delta)
         if delta.reasoning_content or delta.reasoning or is_list:
             self.writing_run = None
         elif self.writing_run is None and (text or delta.tool_calls):

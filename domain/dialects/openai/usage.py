@@ -62,13 +62,13 @@ def unpriced_parts(usage: Any, input_details: str, output_details: str) -> tuple
         return ()
     parts = [
         f"{side}_{part}"
-        for side, name, known in (
-            ("input", input_details, _INPUT_PARTS),
-            ("output", output_details, _OUTPUT_PARTS),
+        for side, details, known in (
+            ("input", usage.get(input_details), _INPUT_PARTS),
+            ("output", usage.get(output_details), _OUTPUT_PARTS),
         )
-        if name in usage
-        for part, count in _details(usage, name).items()
-        if part not in known and part.endswith("_tokens") and _count(count)
+        if isinstance(details, dict)
+        for part, count in details.items()
+        if count and part not in known and part.endswith("_tokens") and _count(count)
     ]
     pays_sources = _PAID_SOURCES in usage and _count(usage[_PAID_SOURCES])
     return tuple(parts[:MAX_PARTS]) + ((_PAID_SOURCES,) if pays_sources else ())
