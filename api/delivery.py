@@ -4,7 +4,6 @@ The headers of a key's limits have the names and values of OpenAI (a duration is
 Anthropic (the time at which the limit is fully available again, RFC 3339).
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import closing
 from datetime import datetime, timedelta
@@ -15,14 +14,13 @@ import structlog
 from litestar import Response
 from litestar.types import Receive, Scope, Send
 
-from api.client_disconnect import until_disconnected
+from api.client_disconnect import interrupted_by_disconnect
 from api.inference_response import InferenceResponse, StreamedResponse
 from api.joined_response import BODY_FOLLOWS
 from domain.errors import ClientDisconnected, GatewayError, ProviderError
 from domain.limits import LimitStatus
 from domain.money import to_usd
 from domain.names import header_text
-from infra.interruption import Interruption
 
 JSON = "application/json"
 EVENT_STREAM = "text/event-stream"
@@ -110,15 +108,9 @@ class _Sending:
         """Send the head, whose first part is there, and the parts, until the client disconnects."""
         head: Any = {"type": "http.response.start", "status": OK, "headers": [*_encoded(self._headers), _IS_STREAM]}
         await send(head | {BODY_FOLLOWS: True})
-        disconnect = Interruption()
-        listening = asyncio.create_task(until_disconnected(receive), name="listening for a disconnect")
-        listening.add_done_callback(lambda _: disconnect.come())
-        try:
+        async with interrupted_by_disconnect(receive) as disconnect:
             with disconnect:
                 await self._stream(send)
-        finally:
-            listening.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
 
     async def _stream(self, send: Send) -> None:
         """Send each part. The last goes together with the end of the body, if that is there."""
