@@ -49,28 +49,34 @@ class SurfaceStream(Protocol):
         ...
 
 
-class JsonAnswer(Response[bytes]):
-    """An answer in one piece. Made without Litestar's constructor, which asks abstract classes what its arguments are:
-    16 calls.
-    """
+class _Answer(Response[bytes]):
+    """An answer, made without Litestar's constructor, which asks abstract classes what its arguments are: 16 calls."""
+
+    of_type = JSON
 
     def __init__(self, content: bytes, headers: dict[str, str]) -> None:
         self.content = content
         self.headers = headers
-        self.media_type = JSON
+        self.media_type = self.of_type
         self.status_code = self.background = None
         self.cookies = []
         self.encoding = "utf-8"
         self.response_type_encoders = {}
 
 
-class EventStream(Response[bytes]):
+class JsonAnswer(_Answer):
+    """An answer in one piece."""
+
+
+class EventStream(_Answer):
     """The Server-Sent Events of a response."""
+
+    of_type = EVENT_STREAM
 
     def __init__(
         self, response: InferenceResponse | StreamedResponse, surface: SurfaceStream, headers: dict[str, str]
     ) -> None:
-        super().__init__(b"", media_type=EVENT_STREAM, headers={"cache-control": "no-cache", **headers})
+        super().__init__(b"", {"cache-control": "no-cache", **headers})
         self._response = response
         self._surface = surface
 
