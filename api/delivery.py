@@ -5,7 +5,6 @@ Anthropic (the time at which the limit is fully available again, RFC 3339).
 """
 
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import closing
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Protocol
@@ -103,12 +102,12 @@ class _Sending:
         if not isinstance(response, StreamedResponse):
             await self._send(receive, send)
             return
-        with closing(response):
-            try:
-                await self._send(receive, send)
-            finally:
-                if not self._is_sent and response.facts.error_code is None:
-                    response.facts.error_code = ClientDisconnected.code
+        try:
+            await self._send(receive, send)
+        finally:
+            if not self._is_sent and response.facts.error_code is None:
+                response.facts.error_code = ClientDisconnected.code
+            response.close()
 
     async def _send(self, receive: Receive, send: Send) -> None:
         """Send the head, whose first part is there, and the parts, until the client disconnects."""
