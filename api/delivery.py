@@ -4,9 +4,7 @@ The headers of a key's limits have the names and values of OpenAI (a duration is
 Anthropic (the time at which the limit is fully available again, RFC 3339).
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import closing
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Protocol
@@ -15,14 +13,13 @@ import structlog
 from litestar import Response
 from litestar.types import Receive, Scope, Send
 
-from api.client_disconnect import until_disconnected
+from api.client_disconnect import interrupted_by_disconnect
 from api.inference_response import InferenceResponse, StreamedResponse
 from api.joined_response import BODY_FOLLOWS
 from domain.errors import ClientDisconnected, GatewayError, ProviderError
 from domain.limits import LimitStatus
 from domain.money import to_usd
 from domain.names import header_text
-from infra.interruption import Interruption
 
 JSON = "application/json"
 EVENT_STREAM = "text/event-stream"
@@ -51,28 +48,34 @@ class SurfaceStream(Protocol):
         ...
 
 
-class JsonAnswer(Response[bytes]):
-    """An answer in one piece. Made without Litestar's constructor, which asks abstract classes what its arguments are:
-    16 calls.
-    """
+class _Answer(Response[bytes]):
+    """An answer, made without Litestar's constructor, which asks abstract classes what its arguments are: 16 calls."""
+
+    of_type = JSON
 
     def __init__(self, content: bytes, headers: dict[str, str]) -> None:
         self.content = content
         self.headers = headers
-        self.media_type = JSON
+        self.media_type = self.of_type
         self.status_code = self.background = None
         self.cookies = []
         self.encoding = "utf-8"
         self.response_type_encoders = {}
 
 
-class EventStream(Response[bytes]):
+class JsonAnswer(_Answer):
+    """An answer in one piece."""
+
+
+class EventStream(_Answer):
     """The Server-Sent Events of a response."""
+
+    of_type = EVENT_STREAM
 
     def __init__(
         self, response: InferenceResponse | StreamedResponse, surface: SurfaceStream, headers: dict[str, str]
     ) -> None:
-        super().__init__(b"", media_type=EVENT_STREAM, headers={"cache-control": "no-cache", **headers})
+        super().__init__(b"", {"cache-control": "no-cache", **headers})
         self._response = response
         self._surface = surface
 
@@ -99,26 +102,20 @@ class _Sending:
         if not isinstance(response, StreamedResponse):
             await self._send(receive, send)
             return
-        with closing(response):
-            try:
-                await self._send(receive, send)
-            finally:
-                if not self._is_sent and response.facts.error_code is None:
-                    response.facts.error_code = ClientDisconnected.code
+        try:
+            await self._send(receive, send)
+        finally:
+            if not self._is_sent and response.facts.error_code is None:
+                response.facts.error_code = ClientDisconnected.code
+            response.close()
 
     async def _send(self, receive: Receive, send: Send) -> None:
         """Send the head, whose first part is there, and the parts, until the client disconnects."""
         head: Any = {"type": "http.response.start", "status": OK, "headers": [*_encoded(self._headers), _IS_STREAM]}
         await send(head | {BODY_FOLLOWS: True})
-        disconnect = Interruption()
-        listening = asyncio.create_task(until_disconnected(receive), name="listening for a disconnect")
-        listening.add_done_callback(lambda _: disconnect.come())
-        try:
+        async with interrupted_by_disconnect(receive) as disconnect:
             with disconnect:
                 await self._stream(send)
-        finally:
-            listening.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
 
     async def _stream(self, send: Send) -> None:
         """Send each part. The last goes together with the end of the body, if that is there."""

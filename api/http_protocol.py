@@ -162,8 +162,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._connections.remove(self, self._address)
         self.pipeline.clear()
         if self._running is not None and not self._running.response_complete:
-            self._running.disconnected = True
-            self._running.message_event.set()
+            _disconnect(self._running)
         super().connection_lost(exc)
 
     def abort(self) -> None:
@@ -244,6 +243,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
+        cycle.disconnect_callbacks = []  # type: ignore[attr-defined]  # `api/client_disconnect.py` adds to them
         cycle.send = JoinedResponse(cycle).send  # type: ignore[method-assign]  # uvicorn makes its cycles itself
         super()._start_asgi_task(cycle, app)
 
@@ -321,8 +321,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         elif stage is not _Stage.BODY:
             cycle.keep_alive = False  # those before it are answered first; the connection closes behind the last
         elif cycle is self._running and not cycle.response_started:
-            cycle.disconnected = True  # the application hears that its client has gone
-            cycle.message_event.set()
+            _disconnect(cycle)
             self._answer(refusal)
         else:
             self.transport.close()
@@ -345,3 +344,11 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self.transport.write(b"".join((*lines, b"\r\n", content)))
         if self.transport.can_write_eof():
             self.transport.write_eof()
+
+
+def _disconnect(cycle: RequestResponseCycle) -> None:
+    """Have the application hear that its client has gone."""
+    cycle.disconnected = True
+    cycle.message_event.set()
+    for tell in cycle.disconnect_callbacks:  # type: ignore[attr-defined]  # as above
+        tell()

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from api.request_facts import RequestFacts
 from infra.admission import Outcome
-from infra.figures import SECONDS, Children, ModelLabels, ProcessFigures, Tally
+from infra.figures import SECONDS, HistogramTally, ModelLabels, ProcessFigures, Tally
 
 _GROUPS = {
     "/api/v1/completions/chat": "chat",
@@ -65,12 +65,8 @@ class Metrics:
 
     def _count_requests(self) -> None:
         self._requests = self._tally("gateway_requests_total", "Requests answered.", "route", "status")
-        self.seconds = Histogram(
-            "gateway_request_seconds",
-            "From request to the last byte of its answer.",
-            ("route",),
-            buckets=SECONDS,
-            registry=self.registry,
+        self._seconds = self._histogram(
+            "gateway_request_seconds", "From request to the last byte of its answer.", "route"
         )
         self.refusals = Counter(
             "gateway_refusals_total",
@@ -83,7 +79,6 @@ class Metrics:
             "Decisions of admission, by outcome; of a request that waited, the last one.",
             "outcome",
         )
-        self._seconds_of = Children(self.seconds)
 
     def _count_answers(self) -> None:
         self._inference = self._tally(
@@ -92,23 +87,15 @@ class Metrics:
             "not answered yet is `other`.",
             *("operation", "provider", "model", "status", "outcome"),
         )
-        self._inference_seconds = Children(
-            Histogram(
-                "gateway_inference_seconds",
-                "From a request for a model to the last byte of its answer, without those that failed.",
-                ("operation", "provider"),
-                buckets=SECONDS,
-                registry=self.registry,
-            )
+        self._inference_seconds = self._histogram(
+            "gateway_inference_seconds",
+            "From a request for a model to the last byte of its answer, without those that failed.",
+            *("operation", "provider"),
         )
-        self._first_byte_seconds = Children(
-            Histogram(
-                "gateway_time_to_first_token_seconds",
-                "From a request for a stream to its first byte: the first token, or what the provider sends before it.",
-                ("operation", "provider"),
-                buckets=SECONDS,
-                registry=self.registry,
-            )
+        self._first_byte_seconds = self._histogram(
+            "gateway_time_to_first_token_seconds",
+            "From a request for a stream to its first byte: the first token, or what the provider sends before it.",
+            *("operation", "provider"),
         )
         self._cache = self._tally(
             "gateway_cache_requests_total",
@@ -119,6 +106,9 @@ class Metrics:
 
     def _tally(self, name: str, says: str, *labels: str) -> Tally:
         return Tally(Counter(name, says, labels, registry=None), self.registry)
+
+    def _histogram(self, name: str, says: str, *labels: str) -> HistogramTally:
+        return HistogramTally(Histogram(name, says, labels, buckets=SECONDS, registry=None), self.registry)
 
     def _show_load(self) -> None:
         self.connections = Gauge("gateway_connections", "Open connections of clients.", registry=self.registry)
@@ -210,7 +200,7 @@ class Metrics:
     def observe(self, route: str, status: str, seconds: float, facts: RequestFacts) -> None:
         """Count a request that has been answered; `route` as `route_of` says."""
         self._requests.since_look[route, status] += 1
-        self._seconds_of[(route,)].observe(seconds)
+        self._seconds.series[route,].observe(seconds)
         if facts.operation is not None and facts.provider is not None:
             self._observe_inference(facts.operation, facts.provider, status, seconds, facts)
 
@@ -223,6 +213,6 @@ class Metrics:
         if facts.cache is not None:
             self._cache.since_look[(facts.cache,)] += 1
         if facts.error_code is None:
-            self._inference_seconds[operation, provider].observe(seconds)
+            self._inference_seconds.series[operation, provider].observe(seconds)
         if facts.is_stream and facts.has_answer and facts.first_byte_s is not None:
-            self._first_byte_seconds[operation, provider].observe(facts.first_byte_s)
+            self._first_byte_seconds.series[operation, provider].observe(facts.first_byte_s)

@@ -9,7 +9,7 @@ class Expiry:
 
     def __init__(self, waiting: "asyncio.Future[Any]", timeout_s: float) -> None:
         self._waiting = waiting
-        self._timer = waiting.get_loop().call_later(max(0.0, timeout_s), self._expire)
+        self._timer = waiting.get_loop().call_later(timeout_s, self._expire)
 
     def __enter__(self) -> None:
         return None

@@ -6,6 +6,7 @@ however many callers there are.
 
 import importlib.metadata
 import platform
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
@@ -137,6 +138,54 @@ class _Counts(dict[tuple[str, ...], int]):
         return 0
 
 
+class HistogramTally(Collector):
+    """As `Tally`, for a Prometheus histogram. To observe takes two calls; the histogram's own `observe` takes seven."""
+
+    def __init__(self, histogram: Histogram, registry: CollectorRegistry) -> None:
+        """Observe for `histogram`, which is not registered yet: what was observed is taken just before it is."""
+        self.series: dict[tuple[str, ...], ObservedSeries] = _AllObserved(histogram)
+        """By the values of the labels, in the order of the histogram's. Callers bound the values."""
+        registry.register(self)
+        registry.register(histogram)
+
+    def collect(self) -> Iterable[MetricFamily]:
+        """Hand what was observed to the histogram. See `Tally.collect`."""
+        for series in self.series.values():
+            series.hand_over()
+        return ()
+
+
+class ObservedSeries:
+    """One series of a histogram."""
+
+    def __init__(self, child: Histogram) -> None:
+        self._child = child
+        self._bounds: Sequence[float] = child._upper_bounds  # noqa: SLF001 - the histogram has no other way to be told
+        self._counts = [0] * len(self._bounds)
+        self._sum = 0.0
+
+    def observe(self, amount: float) -> None:
+        """Count one; the last bound is infinite."""
+        self._counts[bisect_left(self._bounds, amount)] += 1
+        self._sum += amount
+
+    def hand_over(self) -> None:
+        """Have the histogram show what has been counted."""
+        self._child._sum.set(self._sum)  # noqa: SLF001 - as above
+        for bucket, count in zip(self._child._buckets, self._counts, strict=True):  # noqa: SLF001 - as above
+            bucket.set(count)
+
+
+class _AllObserved(dict[tuple[str, ...], ObservedSeries]):
+    def __init__(self, histogram: Histogram) -> None:
+        super().__init__()
+        self._histogram = histogram
+
+    def __missing__(self, labels: tuple[str, ...]) -> ObservedSeries:
+        series = self[labels] = ObservedSeries(self._histogram.labels(*labels))
+        return series
+
+
 class ProcessFigures:
     """What each process says of itself: its build, its memory and time, its servers, its connections, its batches and
     its appends.
@@ -165,19 +214,25 @@ class ProcessFigures:
         self._most_connections = Gauge(
             "gateway_pool_max_connections", "The most connections that the pool may have.", registry=registry
         )
-        self._sizes = Histogram(
-            "gateway_batch_items",
-            "Items that went to PostgreSQL together, by what was done with them.",
-            ("batch",),
-            buckets=BATCH_SIZES,
-            registry=registry,
+        self._sizes = HistogramTally(
+            Histogram(
+                "gateway_batch_items",
+                "Items that went to PostgreSQL together, by what was done with them.",
+                ("batch",),
+                buckets=BATCH_SIZES,
+                registry=None,
+            ),
+            registry,
         )
-        self._seconds = Histogram(
-            "gateway_batch_seconds",
-            "How long such a batch took: the round trip and the commit.",
-            ("batch",),
-            buckets=BATCH_SECONDS,
-            registry=registry,
+        self._seconds = HistogramTally(
+            Histogram(
+                "gateway_batch_seconds",
+                "How long such a batch took: the round trip and the commit.",
+                ("batch",),
+                buckets=BATCH_SECONDS,
+                registry=None,
+            ),
+            registry,
         )
 
     def watch_pool(self, pool: Pool) -> None:
@@ -197,13 +252,13 @@ class ProcessFigures:
 
     def batch(self, name: str) -> "BatchFigures":
         """Return what counts the batches of this name."""
-        return BatchFigures(self._sizes.labels(name), self._seconds.labels(name))
+        return BatchFigures(self._sizes.series[name,], self._seconds.series[name,])
 
 
 class BatchFigures:
     """Counts the batches of one kind."""
 
-    def __init__(self, sizes: Histogram, seconds: Histogram) -> None:
+    def __init__(self, sizes: ObservedSeries, seconds: ObservedSeries) -> None:
         self._sizes = sizes
         self._seconds = seconds
 

@@ -56,7 +56,8 @@ class IncomingStream:
         """It came before parts that it counts."""
         self._ending: Ending | PartsLost | Expired | Overloaded | None = None
         self._has_begun = False
-        self._changed = asyncio.Event()
+        self._waiting: asyncio.Future[None] | None = None
+        """What `next` waits for. An event takes seven calls more for each wait."""
 
     @property
     def progress(self) -> tuple[int, int]:
@@ -89,7 +90,7 @@ class IncomingStream:
                 self._end(Failed(decode_failure(frame.payload)))
             case "body" | "begun?" | "room?" | "waits?":
                 raise AssertionError("a stream has no body in one piece")
-        self._changed.set()
+        self._wake()
 
     def when_room(self, sent: Frame, tell: Callable[[], None]) -> None:
         """See `Collector`. A part that has not come by now was lost: the question came behind it."""
@@ -99,14 +100,14 @@ class IncomingStream:
         self._tell_room = tell
         if sent.number > self._taken:
             self._open_hole()
-            self._changed.set()
+            self._wake()
         self._tell_of_room()
 
     def fail(self, error: Overloaded) -> None:
         """End the stream, unless it has ended, because there is no room for what came."""
         if self._ending is None:
             self._end(error)
-            self._changed.set()
+            self._wake()
 
     def end_by_log(self, end: Completed | JobFailure) -> None:
         """Take the end that the log has. The log does not have the number of parts: it is requested from the worker."""
@@ -116,13 +117,13 @@ class IncomingStream:
             self._end(Failed(end))
         elif self._follows(end.attempt):
             self._open_hole()
-        self._changed.set()
+        self._wake()
 
     def expire(self) -> None:
         """End the stream, unless it has ended, because its deadline has passed."""
         if self._ending is None:
             self._end(Expired())
-            self._changed.set()
+            self._wake()
 
     @property
     def has_ended(self) -> bool:
@@ -135,7 +136,7 @@ class IncomingStream:
         return self._ending is not None and not self._parts
 
     async def next(self) -> bytes | Ending:
-        """Wait for parts and return them joined; return the ending once there are no more.
+        """Wait for parts and return them joined; return the ending once there are no more. One caller at a time waits.
 
         Raises:
             PartsLost: the stream has a hole.
@@ -144,8 +145,9 @@ class IncomingStream:
 
         """
         while not self._parts and self._ending is None:
-            self._changed.clear()
-            await self._changed.wait()
+            self._waiting = asyncio.get_running_loop().create_future()
+            await self._waiting
+            self._waiting = None
         if self._parts:
             self._has_begun = True
             return self._joined()
@@ -153,6 +155,11 @@ class IncomingStream:
             raise self._ending
         assert self._ending is not None, "nothing else ends the loop"
         return self._ending
+
+    def _wake(self) -> None:
+        """Have `next` look again, if it waits and was not cancelled."""
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
 
     def _joined(self) -> bytes:
         """Join the parts that wait, up to `MAX_JOINED_BYTES`."""
@@ -248,7 +255,7 @@ class IncomingStream:
     def _give_up(self) -> None:
         if self._ending is None:
             self._end(PartsLost())
-            self._changed.set()
+            self._wake()
 
     def _end(self, ending: Ending | PartsLost | Expired | Overloaded) -> None:
         self._close_hole()

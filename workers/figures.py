@@ -11,7 +11,7 @@ from domain.circuit import CircuitKey
 from domain.errors import GatewayError
 from infra.broker import Broker
 from infra.database import Pool
-from infra.figures import SECONDS, Children, ModelLabels, ProcessFigures
+from infra.figures import SECONDS, HistogramTally, ModelLabels, ProcessFigures
 from infra.jobs import JobQueue
 from infra.probes import Report, state_of
 from workers.circuits import CircuitBreaker, Circuits
@@ -132,33 +132,35 @@ class WorkerInstruments:
             registry=registry,
         )
         self._providers = ModelLabels()
-        self._calls = Children(
+        self._calls = HistogramTally(
             Histogram(
                 "gateway_provider_call_seconds",
                 "Calls of providers, to the last byte of the answer or the stream, by how they went: `answered`, or "
                 "the code of the error.",
                 ("provider", "outcome"),
                 buckets=SECONDS,
-                registry=registry,
-            )
+                registry=None,
+            ),
+            registry,
         )
-        self._first_bytes = Children(
+        self._first_bytes = HistogramTally(
             Histogram(
                 "gateway_provider_first_byte_seconds",
                 "From the call of a provider to the first event of its stream.",
                 ("provider",),
                 buckets=SECONDS,
-                registry=registry,
-            )
+                registry=None,
+            ),
+            registry,
         )
 
     def called(self, provider: str, outcome: str, took_s: float) -> None:
         """Count a call that has ended."""
-        self._calls[self._providers.provider(provider), outcome].observe(took_s)
+        self._calls.series[self._providers.provider(provider), outcome].observe(took_s)
 
     def began(self, provider: str, took_s: float) -> None:
         """Count the first event of a stream."""
-        self._first_bytes[(self._providers.provider(provider),)].observe(took_s)
+        self._first_bytes.series[self._providers.provider(provider),].observe(took_s)
 
     def show_open_circuits(self, by_provider: Mapping[str, int]) -> None:
         """Show how many circuits are open, of the providers that have any."""

@@ -24,6 +24,14 @@ def _connected(client: Client) -> Client:
         ("reply.wörd", b"\xff\r\n", "", None),
         ("reply.*", b"%b", "$JS.ACK.1", None),
         ("jobs.sync", b"{}", "", {"Nats-Msg-Id": "req_1"}),
+        ("jobs.sync", b"", "_INBOX.1", {"Nats-Msg-Id": "req_1", "Traceparent": "00-a-b-01"}),
+        ("reply.wörd", b"\xff\r\n", "", {"Nats-Msg-Id": "a:b"}),
+        ("jobs.sync", b"{}", "", {}),
+        ("jobs.sync", b"{}", "", {" Nats-Msg-Id ": " req_1 "}),
+        ("jobs.sync", b"{}", "", {"Nats-Msg-Id": "two words"}),
+        ("jobs.sync", b"{}", "", {"Nats-Msg-Id": "a\r\nb: c", "": "left out"}),
+        ("jobs.sync", b"{}", "", {"Nats-Msg-Id": "wörd"}),
+        ("jobs.sync", b"{}", "", {"Nats-Msg-Id": ""}),
     ],
 )
 async def test_a_message_is_sent_as_the_library_sends_it(
@@ -38,6 +46,7 @@ async def test_a_message_is_sent_as_the_library_sends_it(
 
 
 @pytest.mark.parametrize("status", [Client.CONNECTED, Client.RECONNECTING, Client.DRAINING_PUBS, Client.CLOSED])
+@pytest.mark.parametrize("headers", [None, {"Nats-Msg-Id": "req_1"}])
 @pytest.mark.parametrize(
     ("subject", "payload", "reply"),
     [
@@ -49,12 +58,25 @@ async def test_a_message_is_sent_as_the_library_sends_it(
         ("jobs", b"x" * 2048, ""),
     ],
 )
-async def test_what_the_library_refuses_is_refused(status: int, subject: str, payload: bytes, reply: str) -> None:
+async def test_what_the_library_refuses_is_refused(
+    status: int, subject: str, payload: bytes, reply: str, headers: dict[str, str] | None
+) -> None:
     errors = []
     for client in (_connected(Broker().client), _connected(Client())):
         client._status, client._max_payload, client._max_pending_size = status, 1024, 1024
         with pytest.raises(Error) as refused:
-            await client.publish(subject, payload, reply)
+            await client.publish(subject, payload, reply, headers)
+        assert not client._pending
+        errors.append(type(refused.value))
+    assert errors[0] is errors[1]
+
+
+@pytest.mark.parametrize("name", ["two words", "a:b", "näme", "a\r\nb"])
+async def test_a_header_that_the_library_refuses_is_refused(name: str) -> None:
+    errors = []
+    for client in (_connected(Broker().client), _connected(Client())):
+        with pytest.raises(Error) as refused:
+            await client.publish("jobs", b"", "", {name: "1"})
         assert not client._pending
         errors.append(type(refused.value))
     assert errors[0] is errors[1]

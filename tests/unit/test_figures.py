@@ -1,14 +1,17 @@
 """Figures have bounded labels, say what the log says, and those of all processes join to one page."""
 
 import asyncio
+import math
 import re
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from random import Random
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, generate_latest
+import pytest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.metrics import Metrics
@@ -30,7 +33,9 @@ from infra.figures import (
     MAX_MODELS_OF_ONE,
     MAX_PROVIDERS,
     OTHER,
+    SECONDS,
     Children,
+    HistogramTally,
     ModelLabels,
     ProcessFigures,
     Tally,
@@ -134,6 +139,24 @@ def test_a_series_counts_from_its_first_call_whenever_metrics_are_read() -> None
     created_s = registry.get_sample_value("calls_created", {"route": "chat"})
     assert created_s is not None
     assert before_s <= created_s <= after_s
+
+
+def test_a_histogram_shows_what_prometheus_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1.0)
+    ours, theirs = CollectorRegistry(), CollectorRegistry()
+    tally = HistogramTally(Histogram("s", "Seconds.", ("route", "to"), buckets=SECONDS, registry=None), ours)
+    histogram = Histogram("s", "Seconds.", ("route", "to"), buckets=SECONDS, registry=theirs)
+    assert generate_latest(ours) == generate_latest(theirs)
+    random = Random(1)
+    amounts = [0.0, -1.0, math.inf, *SECONDS, *(random.expovariate(1.0) for _ in range(1000))]
+    for number, amount in enumerate(amounts):
+        labels = (f"r{number % 3}", "x")
+        tally.series[labels].observe(amount)
+        histogram.labels(*labels).observe(amount)
+        if number % 100 == 0:
+            assert generate_latest(ours) == generate_latest(theirs)
+    assert generate_latest(ours) == generate_latest(theirs)
+    assert generate_latest(ours) == generate_latest(theirs)
 
 
 def test_requests_are_counted_by_who_answered_and_how_it_went() -> None:

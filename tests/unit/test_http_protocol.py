@@ -12,9 +12,11 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from api import http_protocol
+from api.client_disconnect import interrupted_by_disconnect, watch_disconnect
 from api.connections import Connections, address_group
 from api.http_protocol import LimitedHttpProtocol, limited_protocol
 from api.joined_response import BODY_FOLLOWS
+from domain.errors import ClientDisconnected
 
 HEAD = b"GET /x HTTP/1.1\r\nhost: x\r\n"
 POST = b"POST /x HTTP/1.1\r\nhost: x\r\n"
@@ -160,6 +162,32 @@ class SilentApp:
         await answer(send, b"late")
 
 
+class WatchingApp:
+    """Works on its requests until their clients disconnect, without a task that listens for it."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.told: list[str] = []
+        self.other_tasks = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["method"] == "POST":
+            await receive()
+        before = asyncio.all_tasks()
+        async with watch_disconnect(receive) as disconnect:
+            self.begun += 1
+            self.other_tasks += len(asyncio.all_tasks() - before)
+            try:
+                await disconnect.or_disconnect(asyncio.sleep(0 if scope["path"] == "/soon" else 60))
+            except ClientDisconnected:
+                self.told.append("before the answer")
+        async with interrupted_by_disconnect(receive) as left:
+            with left:
+                await asyncio.sleep(0 if scope["path"] == "/soon" else 60)
+            self.told += ["in the answer"] if left.has_come else []
+        await answer(send, b"late")
+
+
 async def answer(send: Any, content: bytes) -> None:
     length = (b"content-length", b"%d" % len(content))
     await send({"type": "http.response.start", "status": 200, "headers": [length]})
@@ -184,6 +212,52 @@ async def test_answers_requests_in_order(converse: Converse) -> None:
     await talk.send(POST[:5], POST[5:] + b"content-length: 200000\r\n\r\n", b"x" * 150_000, b"x" * 50_000 + HEAD)
     await talk.send(b"\r\n")
     assert (len(app.bodies[3]), talk.statuses, talk.transport.state) == (200_000, [200] * 5, "open")
+
+
+async def test_who_watches_is_told_that_the_client_has_gone(converse: Converse) -> None:
+    app = WatchingApp()
+    talk = converse(app)
+    await talk.send(POST + b"content-length: 1\r\n\r\nx")
+    assert (app.begun, app.told) == (1, [])
+    talk.protocol.connection_lost(None)
+    await talk.send()
+    assert (app.told, app.other_tasks) == (["before the answer", "in the answer"], 0)
+
+
+async def test_who_watches_a_client_that_has_gone_is_told(converse: Converse) -> None:
+    app = WatchingApp()
+    talk = converse(app)
+    talk.protocol.data_received(HEAD + b"\r\n")
+    talk.protocol.connection_lost(None)
+    await talk.send()
+    assert app.told == ["before the answer", "in the answer"]
+
+
+async def test_who_watches_is_told_of_a_body_that_is_refused(converse: Converse) -> None:
+    app = WatchingApp()
+    talk = converse(app)
+    await talk.send(POST + b"content-length: 100\r\n\r\n", b"x")
+    await talk.wait(12)
+    assert (talk.statuses, app.told) == ([408], ["before the answer", "in the answer"])
+
+
+async def test_a_watch_that_is_over_is_not_told(converse: Converse) -> None:
+    app = WatchingApp()
+    talk = converse(app)
+    await talk.send(b"GET /soon HTTP/1.1\r\nhost: x\r\n\r\n")
+    talk.protocol.connection_lost(None)
+    await talk.send()
+    assert (talk.statuses, app.begun, app.told) == ([200], 1, [])
+
+
+async def test_who_watches_reads_on_behind_a_pipelined_request(converse: Converse) -> None:
+    app = WatchingApp()
+    talk = converse(app)
+    await talk.send((HEAD + b"\r\n") * 2)
+    assert (app.begun, talk.transport.is_reading) == (1, True)
+    talk.protocol.connection_lost(None)
+    await talk.send()
+    assert (app.begun, app.told) == (1, ["before the answer", "in the answer"])
 
 
 async def test_an_answered_request_is_freed_without_the_garbage_collector(converse: Converse) -> None:

@@ -63,6 +63,19 @@ async def test_waiting_parts_of_an_old_attempt_are_not_counted() -> None:
     assert budget.in_hand_bytes == 0
 
 
+async def test_a_part_that_comes_after_its_caller_has_given_up_waiting_is_kept() -> None:
+    stream = IncomingStream()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(stream.next(), 0.01)
+    stream.take(Frame("part", 1, b"1", number=1))
+    assert await stream.next() == b"1"
+    waiting = asyncio.create_task(stream.next())
+    await asyncio.sleep(0)
+    stream.take(Frame("part", 1, b"2", number=2))
+    stream.take(Frame("part", 1, b"3", number=3))
+    assert await waiting == b"23"
+
+
 async def test_disconnect_ends_the_wait() -> None:
     disconnect, never = ClientDisconnect(), asyncio.Event()
     waiting = asyncio.create_task(disconnect.or_disconnect(never.wait()))
