@@ -9,12 +9,13 @@ database a few statements a second, and drives out no caller.
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from msgspec import Struct
 
 from domain.api_key import PREFIX, is_well_formed
-from domain.errors import Unauthorized
+from domain.errors import Unauthorized, Unavailable
 from domain.events import INSTALLATION, KeySettings
 from domain.routes import RouteSettings
 from domain.routing import NamedProvider
@@ -88,6 +89,11 @@ class Authenticator:
             max_batch=MAX_LOOK_UPS_PER_STATEMENT,
             max_waiting=MAX_LOOK_UPS_WAITING,
         )
+
+    async def prepare(self) -> None:
+        """Have the database ready for the first look-up, by one that finds nothing. If it fails, a caller makes it."""
+        with suppress(Unavailable):
+            await keys_by_hash(self._pool, ())
 
     async def close(self) -> None:
         """Make the look-ups that wait, then stop."""

@@ -141,6 +141,7 @@ async def run(
     await backends.notifications.on_change(JOB_CANCELLED, runner.cancel)
     await services.provider_health.listen()
     services.prices.set_overrides(await price_overrides(backends.pool))
+    await services.authenticator.prepare()
     probes = Probes.of(settings, report=partial(report, services), metrics=partial(figures, services))
     await probes.serve()
     if services.sign_ins.is_open:

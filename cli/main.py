@@ -6,7 +6,11 @@ from pathlib import Path
 
 import click
 
+from cli.plain_structlog import import_plain_structlog
+
 _PROCESSES = ("up", "api", "worker", "projector", "migrate")
+_STARTS_ANOTHER_FIRST = "up"
+"""The command that starts another process before it imports anything."""
 _GROUPS: dict[str, tuple[str, str]] = {
     # name: module, attribute
     "project": ("cli.project", "project"),
@@ -32,6 +36,8 @@ class _LazyGroup(click.Group):
         return [*_PROCESSES, *_GROUPS]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name != _STARTS_ANOTHER_FIRST:
+            import_plain_structlog()
         if cmd_name in _GROUPS:
             module, attribute = _GROUPS[cmd_name]
             command: click.Command = getattr(importlib.import_module(module), attribute)
@@ -61,6 +67,7 @@ def up(**flags: object) -> None:
     from cli.fork_server import ForkServer  # noqa: PLC0415 - the other commands need none of it
 
     with ForkServer() as fork_server:  # it imports while all else starts
+        import_plain_structlog()
         from cli.up import up as run_up  # noqa: PLC0415
 
         run_up(fork_server, **flags)

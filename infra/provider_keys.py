@@ -6,13 +6,15 @@ The database has the keys, sealed. The environment may have the installation's k
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from msgspec import Struct
 
 from domain.credentials import DEFAULT_CREDENTIAL
+from domain.errors import Unavailable
 from domain.events import INSTALLATION
 from domain.routing import Kind
-from infra.database import Connection, Pool, database_errors
+from infra.database import REHEARSED, Connection, Pool, database_errors
 from infra.newest import Newest
 from infra.settings import NamedKey
 from infra.vault import Vault
@@ -81,6 +83,11 @@ class ProviderKeys:
         """The last look-up of each that is under way, and when it began: requests that need the same one share it, and
         its error.
         """
+
+    async def prepare(self) -> None:
+        """Have the database ready for the first look-up, by one that finds nothing. If it fails, a job makes it."""
+        with suppress(Unavailable):
+            await self._read(time.monotonic(), REHEARSED, "")
 
     async def accesses(self, project_id: str, provider: str) -> tuple[Access, ...]:
         """Return the keys of a project's provider, with its address; empty if there is none.

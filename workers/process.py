@@ -159,7 +159,7 @@ async def _connect(settings: Settings, name: str) -> _Backends:
     await notifications.on_change(KEYS_CHANGED, keys.forget)
     worker_id = new_id(WORKER_ID)
     claims = Claims(HeldConnection(settings.database_url, name=name), pool, worker=worker_id)
-    await asyncio.gather(claims.prepare(), event_log.prepare())
+    await asyncio.gather(claims.prepare(), event_log.prepare(), keys.prepare())
     replies, cancellations = ReplySender(broker), CancellationListener(broker)
     attempts = AttemptsInHand(broker, worker_id)
     await cancellations.listen()

@@ -1,9 +1,13 @@
 """What a process tries out before its first request leaves nothing behind, and is what the first request does."""
 
+import asyncpg
 import structlog
 
+from api.authentication import Authenticator
 from infra.database import HeldConnection
 from infra.event_log import EventLog
+from infra.provider_keys import ProviderKeys
+from infra.vault import Vault
 from tests.support.ledger import RealLedger, ask, attempt
 
 TABLES = ("events", "inflight", "held_amounts", "meters", "requests")
@@ -37,3 +41,21 @@ async def test_a_database_that_is_away_ends_no_process(ledger: RealLedger) -> No
     with structlog.testing.capture_logs() as lines:
         await EventLog(ledger.pool, nowhere).prepare()
     assert [line["event"] for line in lines] == ["not_rehearsed"]
+
+
+async def test_the_look_ups_of_a_first_request_are_prepared(ledger: RealLedger) -> None:
+    vault = Vault(bytes(32))
+    for part in (Authenticator(ledger.pool, vault), ProviderKeys(ledger.pool, vault, {})):
+        await part.prepare()
+    for statement in ("%k.secret_hash = ANY%", "%k.sealed%"):
+        prepared = await ledger.pool.fetchval(
+            "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE $1", statement
+        )
+        assert prepared == 1, statement
+
+
+async def test_look_ups_that_cannot_be_prepared_end_no_process() -> None:
+    vault = Vault(bytes(32))
+    async with asyncpg.create_pool("postgresql://nobody@127.0.0.1:9/nothing", min_size=0) as nowhere:
+        for part in (Authenticator(nowhere, vault), ProviderKeys(nowhere, vault, {})):
+            await part.prepare()
