@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
+import asyncpg
 from msgspec import Struct
 
 from domain.api_key import PREFIX, is_well_formed
@@ -91,8 +92,8 @@ class Authenticator:
         )
 
     async def prepare(self) -> None:
-        """Have the database ready for the first look-up, by one that finds nothing. If it fails, a caller makes it."""
-        with suppress(Unavailable):
+        """Look up what there is not, so that the database is ready for the first caller. A failure changes nothing."""
+        with suppress(Unavailable, asyncpg.PostgresError):
             await keys_by_hash(self._pool, ())
 
     async def close(self) -> None:

@@ -1,8 +1,7 @@
-"""Notices that a client disconnects before its response has begun.
+"""Notices that a client disconnects, before its response has begun and while a stream is sent.
 
-Once a stream has begun, sending it fails instead (`api/delivery.py`). A response in one piece is made to its end even
-if the client disconnects, unless the project has `cancel_on_disconnect`. What a disconnect does to a job that was
-published is in `api/dispatch.py`.
+A response in one piece is made to its end even if the client disconnects, unless the project has
+`cancel_on_disconnect`. What a disconnect does to a job that was published is in `api/dispatch.py`.
 """
 
 import asyncio
@@ -17,7 +16,7 @@ from domain.errors import ClientDisconnected
 from infra.interruption import Interruption
 
 Result = TypeVar("Result")
-Given = TypeVar("Given")
+Target = TypeVar("Target")
 
 
 class ClientDisconnect:
@@ -75,56 +74,60 @@ def _disconnected() -> ClientDisconnected:
 def watch_disconnect(receive: Receive, *, listen: bool = True) -> AbstractAsyncContextManager[ClientDisconnect]:
     """Watch for the disconnect of a client, whose body has been read, until the block ends; not without `listen`."""
     disconnect = ClientDisconnect()
-    return _told(receive, disconnect.note, disconnect) if listen else nullcontext(disconnect)
+    return _on_disconnect(receive, disconnect.note, disconnect) if listen else nullcontext(disconnect)
 
 
 def interrupted_by_disconnect(receive: Receive) -> AbstractAsyncContextManager[Interruption]:
-    """Have the interruption come that the block gets, if the client, whose body has been read, disconnects in it."""
+    """Interrupt the block if the client, whose body has been read, disconnects."""
     interruption = Interruption()
-    return _told(receive, partial(_interrupt_soon, interruption), interruption)
+    return _on_disconnect(receive, partial(_interrupt_soon, interruption), interruption)
 
 
-def _told(receive: Receive, tell: Callable[[], None], given: Given) -> AbstractAsyncContextManager[Given]:
-    """Have `tell` called if the client disconnects before the block ends. `given` is what the block gets."""
+def _on_disconnect(
+    receive: Receive, callback: Callable[[], None], target: Target
+) -> AbstractAsyncContextManager[Target]:
+    """Call `callback` if the client disconnects before the block ends. The block gets `target`."""
     request = getattr(receive, "__self__", None)
     callbacks: list[Callable[[], None]] | None = getattr(request, "disconnect_callbacks", None)
-    return _listening(receive, tell, given) if callbacks is None else _Told(request, callbacks, tell, given)
+    if callbacks is None:
+        return _listening(receive, callback, target)
+    return _CalledBack(request, callbacks, callback, target)
 
 
-class _Told(AbstractAsyncContextManager[Given]):
-    """Has the HTTP protocol tell of the disconnect of a request's client. A task that listens takes 40 calls more."""
+class _CalledBack(AbstractAsyncContextManager[Target]):
+    """Has the HTTP protocol call back if a request's client disconnects. A task that listens takes 40 calls more."""
 
     def __init__(
-        self, request: Any, callbacks: list[Callable[[], None]], tell: Callable[[], None], given: Given
+        self, request: Any, callbacks: list[Callable[[], None]], callback: Callable[[], None], target: Target
     ) -> None:
         self._request = request
         self._callbacks = callbacks
-        self._tell = tell
-        self._given = given
+        self._callback = callback
+        self._target = target
 
-    async def __aenter__(self) -> Given:
-        self._callbacks.append(self._tell)
-        self._request.flow.resume_reading()  # as `receive` does: nobody hears of a disconnect who does not read
+    async def __aenter__(self) -> Target:
+        self._callbacks.append(self._callback)
+        self._request.flow.resume_reading()  # as `receive` does: a connection that is not read notices no disconnect
         if self._request.disconnected:
-            self._tell()
-        return self._given
+            self._callback()
+        return self._target
 
     async def __aexit__(self, *_: object) -> None:
-        self._callbacks.remove(self._tell)
+        self._callbacks.remove(self._callback)
 
 
 @asynccontextmanager
-async def _listening(receive: Receive, tell: Callable[[], None], given: Given) -> AsyncIterator[Given]:
-    """As `_Told`, for a `receive` that is not our HTTP protocol's: an asynchronous job's, or another server's."""
+async def _listening(receive: Receive, callback: Callable[[], None], target: Target) -> AsyncIterator[Target]:
+    """Do as `_CalledBack` for a `receive` of an asynchronous job, or of another HTTP server than ours."""
 
     async def listen() -> None:
         while (await receive())["type"] != "http.disconnect":
             continue
-        tell()
+        callback()
 
     listening = asyncio.create_task(listen(), name="listening for a disconnect")
     try:
-        yield given
+        yield target
     finally:
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)

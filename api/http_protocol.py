@@ -350,5 +350,5 @@ def _disconnect(cycle: RequestResponseCycle) -> None:
     """Have the application hear that its client has gone."""
     cycle.disconnected = True
     cycle.message_event.set()
-    for tell in cycle.disconnect_callbacks:  # type: ignore[attr-defined]  # as above
-        tell()
+    for callback in cycle.disconnect_callbacks:  # type: ignore[attr-defined]  # as above
+        callback()

@@ -100,7 +100,7 @@ class JoinedResponse:
         return True
 
     def _takes_body(self, status: int, message: Any) -> bool:
-        """Return True if a message is a part of a body, which may be written behind a head of this status now."""
+        """Return True if a message is a part of a body that can be written now, behind a head of this status."""
         cycle = self._cycle
         return bool(
             message["type"] == "http.response.body"
@@ -112,7 +112,7 @@ class JoinedResponse:
         )
 
     def _lines(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> tuple[bytes, bytes, bytes]:
-        """Return the lines of a head, without what says how its body is framed."""
+        """Return the status line and the headers, without `transfer-encoding` and the blank line behind them."""
         closing = b"\r\n" if self._cycle.keep_alive else b"\r\nconnection: close\r\n"
         return STATUS_LINE[status], b"\r\n".join(map(b": ".join, headers)), closing
 
@@ -152,8 +152,8 @@ def _has_length(head: HTTPResponseStartEvent) -> bool:
 
 
 def _is_plain(headers: Sequence[tuple[bytes, bytes]], body_bytes: int | None) -> bool:
-    """Return True for headers that can be written as they are, and are those of a body of this length. None: of a
-    stream, whose length nobody knows.
+    """Return True for headers that can be written as they are, and are those of a body of this length; None: of a
+    stream, which has no `content-length`.
     """
     names, values = zip(*headers, strict=True) if headers else ((), ())
     place = _place_of_length(names)

@@ -9,8 +9,8 @@ import click
 from cli.plain_structlog import import_plain_structlog
 
 _PROCESSES = ("up", "api", "worker", "projector", "migrate")
-_STARTS_ANOTHER_FIRST = "up"
-"""The command that starts another process before it imports anything."""
+_STARTS_FORK_SERVER = "up"
+"""The command that starts the fork server before it imports anything."""
 _GROUPS: dict[str, tuple[str, str]] = {
     # name: module, attribute
     "project": ("cli.project", "project"),
@@ -36,7 +36,7 @@ class _LazyGroup(click.Group):
         return [*_PROCESSES, *_GROUPS]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name != _STARTS_ANOTHER_FIRST:
+        if cmd_name != _STARTS_FORK_SERVER:
             import_plain_structlog()
         if cmd_name in _GROUPS:
             module, attribute = _GROUPS[cmd_name]

@@ -67,6 +67,7 @@ class _Client(Client):
         refuse, write otherwise, or keep until it is connected again, is left to it.
         """
         size_bytes = len(payload)
+        line_feeds = 1
         if headers is None:
             head = f"PUB {subject} {reply} {size_bytes}\r\n"
         else:
@@ -75,7 +76,13 @@ class _Client(Client):
                 lines += f"{name}: {value}\r\n"
             lines_bytes = len(lines) + 2
             head = f"HPUB {subject} {reply} {lines_bytes} {lines_bytes + size_bytes}\r\n{lines}\r\n"
-        if self._status != Client.CONNECTED or size_bytes > self._max_payload or not _HEAD.fullmatch(head):
+            line_feeds += len(headers) + 2  # a value with a line end of its own would be two headers
+        if (
+            self._status != Client.CONNECTED
+            or size_bytes > self._max_payload
+            or not _HEAD.fullmatch(head)
+            or head.count("\n") != line_feeds
+        ):
             await super().publish(subject, payload, reply, headers)
             return
         command = b"%b%b\r\n" % (head.encode(), payload)

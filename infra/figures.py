@@ -112,7 +112,7 @@ class Tally(Collector):
     """
 
     def __init__(self, counter: CounterMetric, registry: CollectorRegistry) -> None:
-        """Count for `counter`, which is not registered yet: what was counted is taken just before it is."""
+        """Count for `counter`, which is not registered yet: the registry collects from this first, then from it."""
         self._counter = counter
         self.since_look: dict[tuple[str, ...], int] = _Counts(counter)
         """By the values of the labels, in the order of the counter's. Callers bound the values."""
@@ -139,10 +139,12 @@ class _Counts(dict[tuple[str, ...], int]):
 
 
 class HistogramTally(Collector):
-    """As `Tally`, for a Prometheus histogram. To observe takes two calls; the histogram's own `observe` takes seven."""
+    """Observations for a Prometheus histogram, which gets them as a counter gets those of `Tally`. To observe takes two
+    calls; the histogram's own `observe` takes seven.
+    """
 
     def __init__(self, histogram: Histogram, registry: CollectorRegistry) -> None:
-        """Observe for `histogram`, which is not registered yet: what was observed is taken just before it is."""
+        """Observe for `histogram`, which is not registered yet: the registry collects from this first, then from it."""
         self.series: dict[tuple[str, ...], ObservedSeries] = _AllObserved(histogram)
         """By the values of the labels, in the order of the histogram's. Callers bound the values."""
         registry.register(self)
@@ -160,7 +162,7 @@ class ObservedSeries:
 
     def __init__(self, child: Histogram) -> None:
         self._child = child
-        self._bounds: Sequence[float] = child._upper_bounds  # noqa: SLF001 - the histogram has no other way to be told
+        self._bounds: Sequence[float] = child._upper_bounds  # noqa: SLF001 - there is no public way to set a histogram
         self._counts = [0] * len(self._bounds)
         self._sum = 0.0
 

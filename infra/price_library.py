@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
 
-import genai_prices.data  # noqa: F401 - the library imports it when it is first asked: 40 ms of the first request
+import genai_prices.data  # noqa: F401 - the library imports it when the first price is looked up: 40 ms of the first request
 from genai_prices import __version__ as library_version
 from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ModelInfo, ModelPrice, StartDateConstraint, TieredPrices

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
+import asyncpg
 from msgspec import Struct
 
 from domain.credentials import DEFAULT_CREDENTIAL
@@ -85,8 +86,8 @@ class ProviderKeys:
         """
 
     async def prepare(self) -> None:
-        """Have the database ready for the first look-up, by one that finds nothing. If it fails, a job makes it."""
-        with suppress(Unavailable):
+        """Look up what there is not, so that the database is ready for the first caller. A failure changes nothing."""
+        with suppress(Unavailable, asyncpg.PostgresError):
             await self._read(time.monotonic(), REHEARSED, "")
 
     async def accesses(self, project_id: str, provider: str) -> tuple[Access, ...]:

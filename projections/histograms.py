@@ -54,8 +54,8 @@ def durations_of(event: object) -> tuple[tuple[Measure, int], ...]:
             return ()
 
 
-def no_histograms() -> Histograms:
-    """Histograms to add to: each is made when it is asked for."""
+def empty_histograms() -> Histograms:
+    """Return histograms to add to: the histogram of a group is made when it is first read."""
     return defaultdict(partial(defaultdict, int))
 
 

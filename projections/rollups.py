@@ -14,7 +14,7 @@ from domain.errors import BudgetExceeded
 from domain.events import Event, RequestFailed, RequestRejected, StoredEvent
 from domain.latency import bucket_of
 from infra.database import Connection
-from projections.histograms import add_answers, add_histograms, durations_of, no_histograms, row_types
+from projections.histograms import add_answers, add_histograms, durations_of, empty_histograms, row_types
 from projections.rows import RowType
 from projections.sums import EPOCH, SUMS, USAGE_EVENTS, Sums, add_to, usage_events
 
@@ -54,7 +54,7 @@ class Rollups:
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
         """Add up by the finest group first: a batch has few of them."""
         sums = Sums()
-        durations = no_histograms()
+        durations = empty_histograms()
         errors: Counter[tuple[str, date, str, str, str, str]] = Counter()
         for stored, event in usage_events(events):
             hour = (stored.at - EPOCH) // _HOUR
@@ -67,7 +67,7 @@ class Rollups:
                 day = day_of(stored.at)
                 errors[stored.project_id, day, event.key_id, event.provider, event.model, code] += 1
         rolled: Sums = Sums()
-        histograms = no_histograms()
+        histograms = empty_histograms()
         for finest, amounts in sums.items():
             for group in _groups(finest):
                 rolled.add_all(group, amounts)

@@ -10,7 +10,7 @@ from datetime import timedelta
 from domain.events import Event, StoredEvent
 from domain.latency import bucket_of
 from infra.database import Connection
-from projections.histograms import add_answers, add_histograms, durations_of, no_histograms, row_types
+from projections.histograms import add_answers, add_histograms, durations_of, empty_histograms, row_types
 from projections.rollups import ALL, MONEY
 from projections.rows import RowType
 from projections.sums import EPOCH, SUMS, USAGE_EVENTS, Sums, add_to, usage_events
@@ -32,7 +32,7 @@ class Totals:
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
         """Add up by project, day and key first: a batch has few of them."""
         sums = Sums()
-        durations = no_histograms()
+        durations = empty_histograms()
         for stored, event in usage_events(events):
             project_day = (stored.project_id, (stored.at - EPOCH).days)
             sums.add((*project_day, event.key_id), event)
@@ -45,7 +45,7 @@ class Totals:
                 totals.add_all((scope, at), amounts)
             for key in (key_id, ALL):
                 months.add_all((project_id, at.replace(day=1), key), amounts)
-        histograms = no_histograms()
+        histograms = empty_histograms()
         for ((project_id, days), measure), answers in durations.items():
             for scope in (project_id, ALL):
                 add_answers(histograms[scope, EPOCH + timedelta(days), measure], answers)

@@ -1,6 +1,7 @@
 """What a process tries out before its first request leaves nothing behind, and is what the first request does."""
 
 import asyncpg
+import pytest
 import structlog
 
 from api.authentication import Authenticator
@@ -54,8 +55,11 @@ async def test_the_look_ups_of_a_first_request_are_prepared(ledger: RealLedger) 
         assert prepared == 1, statement
 
 
-async def test_look_ups_that_cannot_be_prepared_end_no_process() -> None:
+@pytest.mark.parametrize("is_away", [True, False])
+async def test_look_ups_that_cannot_be_prepared_end_no_process(database_url: str, *, is_away: bool) -> None:
+    """The database is away, or has no tables yet."""
     vault = Vault(bytes(32))
-    async with asyncpg.create_pool("postgresql://nobody@127.0.0.1:9/nothing", min_size=0) as nowhere:
-        for part in (Authenticator(nowhere, vault), ProviderKeys(nowhere, vault, {})):
+    url = "postgresql://nobody@127.0.0.1:9/nothing" if is_away else database_url
+    async with asyncpg.create_pool(url, min_size=0, server_settings={"search_path": "pg_temp"}) as pool:
+        for part in (Authenticator(pool, vault), ProviderKeys(pool, vault, {})):
             await part.prepare()

@@ -125,7 +125,7 @@ async def _read_together(content: aiohttp.StreamReader) -> bytes:
             chunks.clear()
             chunks.append(together)
             splits = content._http_chunk_splits  # noqa: SLF001
-            if splits:  # `read` drops all but the last one by one, as this reads all that has come
+            if splits:  # so does `read`, one by one, once all chunks are read
                 last = splits[-1]
                 splits.clear()
                 splits.append(last)
