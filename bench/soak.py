@@ -53,6 +53,10 @@ PROJECTS, KEYS_PER_PROJECT = 2, 2
 BUDGET_USD = 1_000
 DEADLINE_S = 120
 PROBING_S, PROBING_CALLERS = 20.0, 64
+CACHE_BYTES = 2 * 1024 * 1024
+"""Of an API process's memory for cached answers: full before the warm-up ends. With the default it fills, and its
+process grows, for longer than a soak lasts.
+"""
 SAMPLE_S = 2.0
 AUDIT_EVERY_S = 300.0
 BACK_WITHIN_S = 180.0
@@ -326,7 +330,8 @@ def growth_of(samples: Sequence[Sample], name: str) -> float:
 
 async def soak(folder: Path, provider: RunningProvider, plan: Plan) -> Found:
     """Soak a gateway below `folder` that calls the provider."""
-    env = environment_for(provider) | {"GATEWAY_REQUEST_TIMEOUT_S": str(DEADLINE_S)} | plan.env
+    settings = {"GATEWAY_REQUEST_TIMEOUT_S": str(DEADLINE_S), "GATEWAY_CACHE_MEMORY_BYTES": str(CACHE_BYTES)}
+    env = environment_for(provider) | settings | plan.env
     gateway = await asyncio.to_thread(Gateway.start, folder / "data", "--workers", str(WORKERS), env=env)
     try:
         timeout = aiohttp.ClientTimeout(total=2 * DEADLINE_S)
