@@ -145,7 +145,7 @@ class RequestPlanner(TargetPlanner):
         return inference_request.received_at + timedelta(seconds=self._request_timeout_s)
 
     def _check_models(self, caller: Caller, allowed: Sequence[str], asked: InferenceRequest) -> None:
-        """Refuse a request that names a model which is not on the key's list, in whatever field.
+        """Refuse a request if any of its fields names a model that the key may not use.
 
         Raises:
             Forbidden: names the field.

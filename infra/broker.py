@@ -35,7 +35,7 @@ _HEAD = re.compile(
     r"PUB [^ \t\r\n]+ [^ \t\r\n]* [0-9]+\r\n"
     r"|HPUB [^ \t\r\n]+ [^ \t\r\n]* [0-9]+ [0-9]+\r\nNATS/1\.0\r\n(?:[0-9A-Za-z-]+: [!-~]+\r\n)*\r\n"
 )
-"""What stands before the data of a message whose subjects, and values of headers, have neither spaces nor line ends."""
+"""The part of a message before its data, if no subject and no value of a header has a space or a line end."""
 _HEADERS = re.compile(rb"(?:^|\r\n)[ \t]*([!-9;-~]+)[ \t]*:([^\r]*)")
 
 log = structlog.get_logger(__name__)

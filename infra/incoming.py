@@ -57,7 +57,7 @@ class IncomingStream:
         self._ending: Ending | PartsLost | Expired | Overloaded | None = None
         self._has_begun = False
         self._waiting: asyncio.Future[None] | None = None
-        """What `next` waits for. An event takes seven calls more for each wait."""
+        """The future of `next`, if it waits. An `asyncio.Event` would take seven calls more for each wait."""
 
     @property
     def progress(self) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from domain.sanitize import sanitize_identifier, sanitize_message
 T = TypeVar("T")
 
 UNREADABLE_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What a decoder raises of data that is not JSON of its type."""
+"""The errors of a decoder for data that is not JSON, or has another type."""
 
 
 class _Typed(Struct, frozen=True):

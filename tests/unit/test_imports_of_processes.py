@@ -1,4 +1,4 @@
-"""What the processes import, and when: what nobody uses takes memory, what comes late makes a caller wait."""
+"""The processes import nothing that they do not use, and import all else before the first request."""
 
 import subprocess
 import sys
