@@ -9,19 +9,17 @@ database a few statements a second, and drives out no caller.
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 
-import asyncpg
 from msgspec import Struct
 
 from domain.api_key import PREFIX, is_well_formed
-from domain.errors import Unauthorized, Unavailable
+from domain.errors import Unauthorized
 from domain.events import INSTALLATION, KeySettings
 from domain.routes import RouteSettings
 from domain.routing import NamedProvider
 from infra.batching import Batcher
-from infra.database import Pool
+from infra.database import Pool, rehearsing
 from infra.newest import Newest
 from infra.vault import Vault
 from projections.keys import KeyRecord, key_of_project, keys_by_hash
@@ -92,8 +90,8 @@ class Authenticator:
         )
 
     async def prepare(self) -> None:
-        """Look up what there is not, so that the database is ready for the first caller. A failure changes nothing."""
-        with suppress(Unavailable, asyncpg.PostgresError):
+        """Look up what there is not, so that the database is ready for the first caller. A failure is only logged."""
+        with rehearsing():
             await keys_by_hash(self._pool, ())
 
     async def close(self) -> None:

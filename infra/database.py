@@ -4,8 +4,8 @@ import asyncio
 import itertools
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
@@ -274,6 +274,15 @@ REHEARSED = "rehearsal"
 """The id of what is done once before the first request, and rolled back. No request, key or project has it."""
 
 
+@contextmanager
+def rehearsing() -> Iterator[None]:
+    """Log a failure of the database in the block and go on: the next statement connects, or fails, by itself."""
+    try:
+        yield
+    except (Unavailable, *_LOST, asyncpg.PostgresError) as error:
+        log.warning("not_rehearsed", reason=type(error).__name__)
+
+
 class HeldConnection:
     """A connection for the hot path: one statement at a time, no pool, plans prepared once.
 
@@ -311,7 +320,7 @@ class HeldConnection:
 
         A statement that fails is only logged: the next one connects, or fails, by itself.
         """
-        try:
+        with rehearsing():
             await self.fetch("SELECT 1")
             assert self._connection is not None, "it was just used"
             rehearsal = self._connection.transaction()
@@ -320,8 +329,6 @@ class HeldConnection:
                 await self._connection.fetch(query, *arguments)
             finally:
                 await rehearsal.rollback()
-        except (Unavailable, *_LOST, asyncpg.PostgresError) as error:
-            log.warning("not_rehearsed", reason=type(error).__name__)
 
     async def close(self) -> None:
         """Close the connection."""

@@ -6,16 +6,13 @@ The database has the keys, sealed. The environment may have the installation's k
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 
-import asyncpg
 from msgspec import Struct
 
 from domain.credentials import DEFAULT_CREDENTIAL
-from domain.errors import Unavailable
 from domain.events import INSTALLATION
 from domain.routing import Kind
-from infra.database import REHEARSED, Connection, Pool, database_errors
+from infra.database import REHEARSED, Connection, Pool, database_errors, rehearsing
 from infra.newest import Newest
 from infra.settings import NamedKey
 from infra.vault import Vault
@@ -86,8 +83,8 @@ class ProviderKeys:
         """
 
     async def prepare(self) -> None:
-        """Look up what there is not, so that the database is ready for the first caller. A failure changes nothing."""
-        with suppress(Unavailable, asyncpg.PostgresError):
+        """Look up what there is not, so that the database is ready for the first caller. A failure is only logged."""
+        with rehearsing():
             await self._read(time.monotonic(), REHEARSED, "")
 
     async def accesses(self, project_id: str, provider: str) -> tuple[Access, ...]:

@@ -61,5 +61,7 @@ async def test_look_ups_that_cannot_be_prepared_end_no_process(database_url: str
     vault = Vault(bytes(32))
     url = "postgresql://nobody@127.0.0.1:9/nothing" if is_away else database_url
     async with asyncpg.create_pool(url, min_size=0, server_settings={"search_path": "pg_temp"}) as pool:
-        for part in (Authenticator(pool, vault), ProviderKeys(pool, vault, {})):
-            await part.prepare()
+        with structlog.testing.capture_logs() as lines:
+            for part in (Authenticator(pool, vault), ProviderKeys(pool, vault, {})):
+                await part.prepare()
+    assert [line["event"] for line in lines] == ["not_rehearsed"] * 2

@@ -33,7 +33,7 @@ SELDOM_FIELDS = frozenset(
 
 
 class Seldom(Struct, frozen=True, kw_only=True):
-    """What the seldom-used fields of a request say. An absent field leaves the default."""
+    """The values of the fields that few requests have. An absent field has its default."""
 
     extra_cost_field: str | None = None
     """The first that turns on something whose cost has no known bound. An empty object turns it on as well."""
