@@ -32,7 +32,7 @@ crash-matrix: ## let a process die at every step, and every link between process
 golden: ## write the frozen streams anew; read their difference before it is committed
 	WRITE_GOLDEN=1 uv run pytest tests/conformance/test_golden_translations.py
 
-bench: ## measure what a request costs, beside a bare handler; more with BENCH="--compare FILE --out FILE"
+bench: ## measure what a request costs, beside a bare handler; more with BENCH="--compare FILE --beside CHECKOUT"
 	$(RUN) python -m bench.run $(BENCH)
 
 bench-peers: ## install LiteLLM's proxy and Portkey's gateway below .bench, and measure them in the same run

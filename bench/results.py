@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 OURS = "gateway"
+OTHER_CHECKOUT = "other checkout"
 FORK_SERVER = "fork-server"
 """The group of our process that forks the others and has no part in a request."""
 BARE = "bare handler"
@@ -237,13 +238,38 @@ def comparison_table(before: Run, now: Run) -> str:
                 f"| {row.key} | {was.middle.total_us:,.0f} µs | {row.middle.total_us:,.0f} µs | {told(times)} "
                 f"| {told(in_bare)} |"
             )
-    figures = old.single_figures()
-    for name, figure in new.single_figures().items():
-        was_figure = figures.get(name)
-        if was_figure is not None:
-            change = told(ratio(figure[0], was_figure[0]))
-            lines.append(f"| {name} | {amount(was_figure)} | {amount(figure)} | {change} | – |")
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"{line} – |" for line in _figures_beside(old, new))])
+
+
+def _figures_beside(before: SystemResult, now: SystemResult) -> list[str]:
+    """What is not a cost of a request, of both, and the ratio of now to before, as lines of a table."""
+    figures = before.single_figures()
+    return [
+        f"| {name} | {amount(figures[name])} | {amount(figure)} | {told(ratio(figure[0], figures[name][0]))} |"
+        for name, figure in now.single_figures().items()
+        if name in figures
+    ]
+
+
+def beside_table(run: Run) -> str:
+    """Return each row and figure of ours beside those of the other checkout in the same run, in Markdown.
+
+    The ratio of a row is the median of the rounds' ratios: both met about the same machine in a round.
+    """
+    lines = [f"| row | {OTHER_CHECKOUT} | now | now ÷ {OTHER_CHECKOUT} |", "|---|---|---|---|"]
+    other, ours = run.system(OTHER_CHECKOUT), run.system(OURS)
+    if other is None or ours is None:
+        return "\n".join(lines)
+    for row in ours.rows:
+        was = other.row(row.key)
+        if was is not None:
+            times = statistics.median(
+                one.total_us / before.total_us for one, before in zip(row.rounds, was.rounds, strict=True)
+            )
+            lines.append(
+                f"| {row.key} | {was.middle.total_us:,.0f} µs | {row.middle.total_us:,.0f} µs | {told(times)} |"
+            )
+    return "\n".join([*lines, *_figures_beside(other, ours)])
 
 
 def switched_on(systems: Sequence[SystemResult]) -> str:

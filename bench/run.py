@@ -5,7 +5,7 @@ load on the machine changes it little. Latencies and rates do depend on that loa
 measured in rounds, all systems in turn within a round, so that they meet the same machine, the bare handler before each
 row; the median round is told.
 
-    python -m bench.run [--peers] [--rounds N] [--share N] [--out FILE] [--compare FILE]
+    python -m bench.run [--peers] [--beside CHECKOUT] [--rounds N] [--share N] [--out FILE] [--compare FILE]
 """
 
 import argparse
@@ -24,10 +24,12 @@ from msgspec.structs import replace
 
 from bench.peers import installed_peers
 from bench.results import (
+    OTHER_CHECKOUT,
     LoadRow,
     Round,
     Run,
     SystemResult,
+    beside_table,
     comparison_table,
     figure_table,
     load_table,
@@ -36,7 +38,17 @@ from bench.results import (
     write,
 )
 from bench.rows import BARE_LOAD, LOADS, Load, first_answer_s, first_request_ms, measure
-from bench.systems import ROOT, START_LIMIT_S, BareHandler, OurGateway, Stub, System, end_in_order, start_or_leave_out
+from bench.systems import (
+    ROOT,
+    START_LIMIT_S,
+    BareHandler,
+    OtherCheckout,
+    OurGateway,
+    Stub,
+    System,
+    end_in_order,
+    start_or_leave_out,
+)
 
 KEPT = ROOT / ".bench"
 OWN_RUN = KEPT / "run.json"
@@ -121,14 +133,23 @@ def measure_all(
     return results
 
 
-def run(*, peers: bool, rounds: int, restarts: int, share: float = 1.0, left_out: Sequence[str] = ()) -> Run:
-    """Start the systems, measure them, and stop them."""
+def run(
+    *,
+    peers: bool,
+    rounds: int,
+    restarts: int,
+    share: float = 1.0,
+    left_out: Sequence[str] = (),
+    beside: Path | None = None,
+) -> Run:
+    """Start the systems, the gateway of the checkout `beside` too, measure them, and stop them."""
     began, load_before = datetime.now(UTC), os.getloadavg()[0]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gw-bench-", ignore_cleanup_errors=True)))
         stub = Stub()
         stack.callback(stub.stop)
         systems: list[System] = [BareHandler(folder / "bare", stub.port), OurGateway(folder / "ours", stub.port)]
+        systems += [OtherCheckout(folder / "beside", stub.port, beside)] if beside else []
         systems += installed_peers(folder, stub.port) if peers else []
         systems = [system for system in systems if system.name not in left_out]
         for system in systems:
@@ -151,6 +172,8 @@ def report(result: Run, *, peers: Run | None, before: Run | None) -> None:
     )
     print(f"A bare handler takes {bare}.\n\n{load_table(result, peers)}\n\n{figure_table(result)}\n")
     print(switched_on(result.systems))
+    if result.system(OTHER_CHECKOUT) is not None:
+        print(f"\n{beside_table(result)}")
     if before is not None:
         print(f"\nCompared with {before.began}, load {before.load[0]:.1f}:\n\n{comparison_table(before, result)}")
 
@@ -160,6 +183,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", action="store_true", help="measure the installed peers in the same run")
     parser.add_argument("--leave-out", nargs="+", default=(), metavar="NAME", help="systems that are not measured")
+    parser.add_argument(
+        "--beside",
+        type=Path,
+        metavar="CHECKOUT",
+        help="another checkout with a .venv, whose gateway is measured in turns",
+    )
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"of each row (default {ROUNDS})")
     parser.add_argument("--restarts", type=int, default=RESTARTS, help=f"of each kind (default {RESTARTS})")
     parser.add_argument(
@@ -177,6 +206,7 @@ def main() -> None:
         restarts=arguments.restarts,
         share=arguments.share,
         left_out=arguments.leave_out,
+        beside=arguments.beside,
     )
     out = arguments.out or (PEERS_RUN if arguments.peers else OWN_RUN)
     write(result, out)

@@ -23,7 +23,7 @@ import psutil
 from msgspec import Struct
 
 from bench.load import Target
-from bench.results import FORK_SERVER
+from bench.results import FORK_SERVER, OTHER_CHECKOUT
 
 ROOT = Path(__file__).parent.parent
 CHAT_PATH = "/v1/chat/completions"
@@ -362,12 +362,14 @@ class OurGateway(BudgetedSystem):
         """As any system."""
         super().__init__(folder, provider_port)
         self.data_dir = folder / "data"
+        self.programs = Path(sys.executable).parent
+        """Where its `gateway` is."""
         self.admin_key = ""
         self.key = ""
 
     def command(self) -> list[str]:
         """Return the command that starts it."""
-        gateway = str(Path(sys.executable).parent / "gateway")
+        gateway = str(self.programs / "gateway")
         return [gateway, "up", "--port", str(self.port), "--data-dir", str(self.data_dir)]
 
     def variables(self) -> dict[str, str]:
@@ -411,3 +413,14 @@ class OurGateway(BudgetedSystem):
         """Return what it says of a key."""
         daily = call(f"http://127.0.0.1:{self.port}/api/v1/usage/budget", key)["data"]["daily"]
         return Books(spent=daily["spent"], assumed=daily["assumed"], held=daily["held"])
+
+
+class OtherCheckout(OurGateway):
+    """Our gateway of another checkout, whose environment is in its `.venv`."""
+
+    name = OTHER_CHECKOUT
+
+    def __init__(self, folder: Path, provider_port: int, checkout: Path) -> None:
+        """As any system, of the checkout in a directory."""
+        super().__init__(folder, provider_port)
+        self.programs = checkout.resolve() / ".venv" / "bin"

@@ -7,12 +7,14 @@ from msgspec.structs import replace
 
 from bench.results import (
     BARE,
+    OTHER_CHECKOUT,
     OURS,
     PORTKEY,
     LoadRow,
     Round,
     Run,
     SystemResult,
+    beside_table,
     comparison_table,
     figure_table,
     load_table,
@@ -141,6 +143,16 @@ def test_two_runs_are_compared_row_by_row_and_in_their_own_bare_handlers() -> No
         "| miss, 16 | 1,200 µs | 300 µs | 0.25 | 0.50 |",
         "| restart to the first answer | 4.00 s | 1.00 s | 0.25 | – |",
     ]
+
+
+def test_another_checkout_of_the_same_run_is_compared_round_by_round() -> None:
+    other = replace(a_system(OTHER_CHECKOUT, a_row(1_000, 4_000, 2_000), a_row(9, name="gone")), restarts_s=[4.0])
+    ours = replace(a_system(OURS, a_row(900, 2_000, 1_400), a_row(9, name="new")), restarts_s=[3.0])
+    assert beside_table(a_run(ours, other)).splitlines()[2:] == [
+        "| miss, 16 | 2,000 µs | 1,400 µs | 0.70 |",
+        "| restart to the first answer | 4.00 s | 3.00 s | 0.75 |",
+    ]
+    assert beside_table(RUN).splitlines()[2:] == []
 
 
 def test_a_stored_run_is_read_as_it_was(tmp_path: Path) -> None:
