@@ -5,9 +5,7 @@ process takes is never held against a client. Knows nothing of HTTP; `api/http_p
 """
 
 import asyncio
-import contextlib
 import ipaddress
-import resource
 from collections import Counter
 from collections.abc import Callable
 from typing import Literal, Protocol
@@ -15,9 +13,7 @@ from typing import Literal, Protocol
 import structlog
 
 MAX_CONNECTIONS = 10_000
-"""Of one process."""
-RESERVED_FILES = 256
-"""Open files that connections leave to the process's own sockets and files."""
+"""Of one process, if it may open so many files."""
 MAX_UNREAD_BYTES = 16 * 1024
 """Of an answer, in this process, behind what the system's socket takes: with as much as is sent at once on top, ten
 thousand clients that read nothing have 320 MB.
@@ -105,21 +101,3 @@ def address_group(host: str) -> str:
     if address.ipv4_mapped is not None:
         return str(address.ipv4_mapped)
     return str(ipaddress.ip_network((address, IPV6_NETWORK_BITS), strict=False))
-
-
-def connection_limit() -> int:
-    """The number of connections that this process takes: as many as it may open files, up to `MAX_CONNECTIONS`.
-
-    Raises the soft limit of open files towards the hard one first, so that connections without a key cannot use up
-    the files that the process needs itself.
-    """
-    wanted = MAX_CONNECTIONS + RESERVED_FILES
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        raised = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        with contextlib.suppress(ValueError, OSError):  # some systems allow less than they say: it stays as it was
-            resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
-            soft = raised
-    if soft == resource.RLIM_INFINITY:
-        return MAX_CONNECTIONS
-    return min(MAX_CONNECTIONS, max(1, soft - RESERVED_FILES))

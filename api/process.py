@@ -18,7 +18,7 @@ from api.async_jobs.parts import JobParts
 from api.async_jobs.runner import JobRunner
 from api.async_jobs.running import JobRunning
 from api.authentication import Authenticator, Caller
-from api.connections import Connections, connection_limit
+from api.connections import MAX_CONNECTIONS, Connections
 from api.credential_admin import CredentialAdmin
 from api.dashboard.sessions import SignIns
 from api.dispatch import Dispatcher
@@ -74,6 +74,7 @@ from infra.notifications import (
     PROMPTS_COUNTED,
     Notifications,
 )
+from infra.open_files import allow_connections
 from infra.price_book import PriceBook
 from infra.probes import Probes
 from infra.provider_object_ownership import ProviderObjectOwnership
@@ -292,7 +293,7 @@ def _services(
         rate_refusals=rate_refusals,
         readiness=Readiness(pool, backends.broker, backends.queue, health),
         connections=Connections(
-            limit=connection_limit(),
+            limit=allow_connections(MAX_CONNECTIONS),
             limit_per_address=settings.max_connections_per_address,
             on_refusal=lambda status: metrics.refused_connections.labels(str(status)).inc(),
         ),

@@ -55,7 +55,7 @@ class Figures(Struct, frozen=True, kw_only=True):
     """That one log appended with four writers: `python -m bench.appends`, on two cores at a load of 22."""
     answer_s: float = 2.0
     """How long a provider takes on average: an assumption, not a measurement."""
-    worker_slots: int = 256
+    worker_slots: int = 512
     """GATEWAY_WORKER_SLOTS, its default."""
 
 

@@ -23,6 +23,7 @@ from infra.event_log import EventLog
 from infra.ids import new_id
 from infra.jobs import ALERTS_LANE, WEBHOOKS_LANE, JobQueue, consumer_name
 from infra.notifications import KEYS_CHANGED, Notifications
+from infra.open_files import allow_connections
 from infra.probes import Probes
 from infra.provider_keys import ProviderKeys
 from infra.reply_sender import ReplySender
@@ -52,6 +53,10 @@ from workers.streaming import StreamedAttempts
 from workers.webhooks import AlertWebhooks, JobWebhooks, WebhookSender
 
 DRAIN_TIMEOUT_S = 20.0
+POOLS_OF_CALLS = 2
+"""Of jobs that call providers: those whose callers wait, and the asynchronous ones. Each has all slots."""
+SESSIONS = 2
+"""Of `Sessions`. Calls may all go over the same one."""
 ALERT_SLOTS = 64
 ALERT_PROJECT_FACTOR = 1
 """A project whose receiver hangs has half of the slots, two have a third each: others find one free."""
@@ -99,7 +104,8 @@ async def run(
     """Handle jobs until `stop`, then finish those that have begun."""
     name = f"gateway worker {socket.gethostname()}:{os.getpid()}"
     backends = await _connect(settings, name)
-    sessions = Sessions(allow_loopback=settings.allow_loopback_urls)
+    connections = allow_connections(SESSIONS * POOLS_OF_CALLS * settings.worker_slots)
+    sessions = Sessions(allow_loopback=settings.allow_loopback_urls, max_connections=max(1, connections // SESSIONS))
     pool, event_log = backends.pool, backends.event_log
     sender = WebhookSender(pool=pool, vault=backends.vault, allow_loopback=settings.allow_loopback_urls, now=_now)
     alerts = AlertWebhooks(pool=pool, event_log=event_log, sender=sender, now=_now)

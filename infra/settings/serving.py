@@ -38,4 +38,4 @@ class ServingSettings(Struct, frozen=True, kw_only=True):
         int,
         Meta(ge=1, le=4_096),
         Variable("GATEWAY_WORKER_SLOTS", "jobs that a worker has in hand", "jobs at a time, 1 to 4096"),
-    ] = 256
+    ] = 512

@@ -51,8 +51,10 @@ from workers.providers.answer_body import (
 from workers.providers.provider import Credential, ProviderCall
 from workers.providers.retry_after import retry_after_s
 
-CONNECTOR_LIMITS: ConnectorLimits = {"limit": 1_024, "keepalive_timeout": 30.0}
-"""Connections at a time. A kept one is given up before the vendors would close it, or it might be used just then."""
+KEEP_ALIVE_S = 30.0
+"""A kept connection is given up before the vendors would close it, or it might be used just then."""
+MAX_CONNECTIONS = 1_024
+"""Of a session in use at a time, unless its owner says otherwise."""
 CONNECT_TIMEOUT_S = 10.0
 MAX_CREDENTIALS = 1_024
 MAX_REFUSAL_BYTES = 1024 * 1024
@@ -129,15 +131,19 @@ class Sessions:
     addresses that callers gave, which leads to public machines only.
     """
 
-    def __init__(self, *, allow_loopback: bool) -> None:
-        """Open the sessions, for the event loop that runs. They connect when they are used."""
+    def __init__(self, *, allow_loopback: bool, max_connections: int = MAX_CONNECTIONS) -> None:
+        """Open the sessions, for the event loop that runs. They connect when they are used.
+
+        Each has at most `max_connections` in use; further calls wait for one.
+        """
         self._allow_loopback = allow_loopback
+        limits: ConnectorLimits = {"limit": max_connections, "keepalive_timeout": KEEP_ALIVE_S}
         self.turns = LoopTurns()
         """Of the streams that come over them."""
         self.operators = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(**CONNECTOR_LIMITS), cookie_jar=aiohttp.DummyCookieJar()
+            connector=aiohttp.TCPConnector(**limits), cookie_jar=aiohttp.DummyCookieJar()
         )
-        self.callers = open_session(allow_loopback=allow_loopback, **CONNECTOR_LIMITS)
+        self.callers = open_session(allow_loopback=allow_loopback, **limits)
 
     def check(self, url: str) -> None:
         """Refuse an address that callers gave and that may not be called, as settings are today.
