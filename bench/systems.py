@@ -421,6 +421,15 @@ class OtherCheckout(OurGateway):
     name = OTHER_CHECKOUT
 
     def __init__(self, folder: Path, provider_port: int, checkout: Path) -> None:
-        """As any system, of the checkout in a directory."""
+        """As any system, of the checkout in a directory.
+
+        Raises:
+            ValueError: its environment runs the code of another one.
+
+        """
         super().__init__(folder, provider_port)
         self.programs = checkout.resolve() / ".venv" / "bin"
+        argv = [self.programs / "python", "-P", "-c", "import cli.main; print(cli.main.__file__)"]
+        code = Path(subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip())
+        if not code.is_relative_to(checkout.resolve()):
+            raise ValueError(f"the environment of {checkout} runs {code}")

@@ -62,8 +62,8 @@ ACK_WAIT_S = 2.0
 thread that does nothing else (`workers/heartbeat.py`); a delivery too many makes no second call.
 """
 MAX_DELIVERIES = 5
-MAX_ACK_PENDING = 20_000
-"""Over the whole pool of workers: more than their slots together, or they idle."""
+MAX_ACK_PENDING = MAX_STREAM_JOBS
+"""Over the whole pool of workers: all that the stream holds, so that none with free slots idles."""
 REPLICAS = 3
 """Of the stream and its consumers, if the cluster has so many servers: the death of one is survived."""
 API_TIMEOUT_S = 5.0

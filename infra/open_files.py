@@ -5,6 +5,8 @@ import resource
 
 RESERVED_FILES = 256
 """Open files that connections leave to the process's own sockets and files."""
+ALLOWED_EVERYWHERE = 10_240
+"""Some systems (macOS) allow a process no more than so many, whatever they say."""
 
 
 def allow_connections(wanted: int) -> int:
@@ -16,8 +18,10 @@ def allow_connections(wanted: int) -> int:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= files:
         return wanted
-    raised = files if hard == resource.RLIM_INFINITY else min(files, hard)
-    with contextlib.suppress(ValueError, OSError):  # some systems allow less than they say: it stays as it was
-        resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
-        soft = raised
-    return max(1, soft - RESERVED_FILES)
+    most = files if hard == resource.RLIM_INFINITY else min(files, hard)
+    for raised in (most, min(most, ALLOWED_EVERYWHERE)):
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, raised), hard))
+            soft = max(soft, raised)
+            break
+    return max(1, min(wanted, soft - RESERVED_FILES))

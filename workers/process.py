@@ -50,14 +50,14 @@ from workers.providers.registry import PROVIDERS, Adapters, make_providers
 from workers.pull import PullLoop
 from workers.settlements import Settlements
 from workers.streaming import StreamedAttempts
+from workers.webhooks import SLOTS as WEBHOOK_SLOTS
 from workers.webhooks import AlertWebhooks, JobWebhooks, WebhookSender
 
 DRAIN_TIMEOUT_S = 20.0
 POOLS_OF_CALLS = 2
 """Of jobs that call providers: those whose callers wait, and the asynchronous ones. Each has all slots."""
-SESSIONS = 2
-"""Of `Sessions`. Calls may all go over the same one."""
-ALERT_SLOTS = 64
+OPEN_FOR_A_CALL = 2
+"""Connections: one in use, and one that is kept for the next call of another provider."""
 ALERT_PROJECT_FACTOR = 1
 """A project whose receiver hangs has half of the slots, two have a third each: others find one free."""
 MAX_WAITING_ALERTS = 8 * MAX_QUEUED_PER_PROJECT
@@ -104,8 +104,9 @@ async def run(
     """Handle jobs until `stop`, then finish those that have begun."""
     name = f"gateway worker {socket.gethostname()}:{os.getpid()}"
     backends = await _connect(settings, name)
-    connections = allow_connections(SESSIONS * POOLS_OF_CALLS * settings.worker_slots)
-    sessions = Sessions(allow_loopback=settings.allow_loopback_urls, max_connections=max(1, connections // SESSIONS))
+    sessions = Sessions(
+        allow_loopback=settings.allow_loopback_urls, max_connections=connections_of(settings.worker_slots)
+    )
     pool, event_log = backends.pool, backends.event_log
     sender = WebhookSender(pool=pool, vault=backends.vault, allow_loopback=settings.allow_loopback_urls, now=_now)
     alerts = AlertWebhooks(pool=pool, event_log=event_log, sender=sender, now=_now)
@@ -145,6 +146,19 @@ async def run(
     await backends.close()
     await observer.close()
     log.info("worker_stopped")
+
+
+def connections_of(slots: int) -> int:
+    """Return how many connections each session of a worker may use: one for a call, if so many files may be open."""
+    calls = POOLS_OF_CALLS * slots
+    connections = min(calls, allow_connections(OPEN_FOR_A_CALL * calls))
+    if connections < calls:
+        log.warning(
+            "few_open_files",
+            message=f"calls wait for each other: {calls} may be under way, but the limit of open files allows fewer",
+            connections=connections,
+        )
+    return connections
 
 
 async def _connect(settings: Settings, name: str) -> _Backends:
@@ -271,7 +285,7 @@ async def _serve(
         )
 
     interactive, background = pool_of(slots), pool_of(slots)
-    alert_pool, end_pool = (pool_of(ALERT_SLOTS, ALERT_PROJECT_FACTOR) for _ in range(2))
+    alert_pool, end_pool = (pool_of(WEBHOOK_SLOTS, ALERT_PROJECT_FACTOR) for _ in range(2))
     loops = (
         loop_of("sync", interactive, handler.handle, slots),
         loop_of("bulk", interactive, handler.handle, slots),

@@ -28,6 +28,8 @@ from projections.webhook_secrets import rotations_in_use
 from workers.delivery import Delivery
 
 TIMEOUT_S = 10.0
+SLOTS = 64
+"""Messages that a worker sends at a time: so many alerts, and so many ends of jobs."""
 RETRY_AFTER_S = (2.0, 30.0, 300.0, 1_800.0)
 """Before each delivery after the first."""
 
@@ -63,7 +65,7 @@ class WebhookSender:
         try:
             check_url(url, field="url", allow_loopback=self._allow_loopback)
             if self._session is None:
-                self._session = open_session(allow_loopback=self._allow_loopback, timeout_s=TIMEOUT_S)
+                self._session = open_session(allow_loopback=self._allow_loopback, timeout_s=TIMEOUT_S, limit=2 * SLOTS)
             async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as response:
                 return response.status
         except (InvalidRequest, aiohttp.ClientError, OSError, TimeoutError) as error:

@@ -37,5 +37,9 @@ class ServingSettings(Struct, frozen=True, kw_only=True):
     worker_slots: Annotated[
         int,
         Meta(ge=1, le=4_096),
-        Variable("GATEWAY_WORKER_SLOTS", "jobs that a worker has in hand", "jobs at a time, 1 to 4096"),
+        Variable(
+            "GATEWAY_WORKER_SLOTS",
+            "jobs that a worker has in hand, of those whose callers wait and of asynchronous ones each",
+            "jobs at a time, 1 to 4096",
+        ),
     ] = 512

@@ -17,6 +17,8 @@ FLOOD_TAKES_MS = 8_000
 """The provider's time for each request of the flood, for which the quiet tenant would wait."""
 QUIET_TAKES_MS = 200
 QUIET_REQUESTS = 10
+SLOTS = 256
+"""Of the worker: fewer than a flood has requests."""
 MARGIN_S = 1.0
 """The limit, with room for a busy machine. Without a fair share the quiet tenant waits for seconds."""
 
@@ -25,7 +27,8 @@ MARGIN_S = 1.0
 def gateway(upstream: RunningProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """Run a gateway with one worker, so that a flood can take all of its slots."""
     directory: Path = tmp_path_factory.mktemp("fair share") / "data"
-    running = Gateway.start(directory, "--api-processes", "1", "--workers", "1", env=environment_for(upstream))
+    env = environment_for(upstream) | {"GATEWAY_WORKER_SLOTS": str(SLOTS)}
+    running = Gateway.start(directory, "--api-processes", "1", "--workers", "1", env=env)
     yield running
     running.stop()
 

@@ -53,7 +53,7 @@ def render(kind: str, prompt: str, *, is_stream: bool = False) -> bytes:
 @pytest.fixture(params=sorted(PROVIDERS))
 async def call_adapter(request: pytest.FixtureRequest, provider: RunningProvider) -> AsyncIterator["CallableAdapter"]:
     """Return an adapter of each kind, connected to the test provider."""
-    sessions = Sessions(allow_loopback=True)
+    sessions = Sessions(allow_loopback=True, max_connections=8)
     yield CallableAdapter(request.param, PROVIDERS[request.param](sessions), provider)
     await sessions.close()
 
@@ -161,7 +161,7 @@ async def test_each_call_carries_its_own_credential(call_adapter: CallableAdapte
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
 @pytest.mark.parametrize("allow_loopback", [False, True])
 async def test_callers_address_must_be_public(provider: RunningProvider, host: str, allow_loopback: bool) -> None:
-    sessions = Sessions(allow_loopback=allow_loopback)
+    sessions = Sessions(allow_loopback=allow_loopback, max_connections=8)
     address = provider.openai_base_url.replace("127.0.0.1", host)
     call = ProviderCall(
         identity=make_identity(provider="named", upstream_model="m"),
@@ -180,7 +180,7 @@ async def test_callers_address_must_be_public(provider: RunningProvider, host: s
 
 
 async def test_private_network_name_is_not_called() -> None:
-    sessions = Sessions(allow_loopback=False)
+    sessions = Sessions(allow_loopback=False, max_connections=8)
     with pytest.raises(aiohttp.ClientConnectorError) as refused:
         await sessions.callers.post("https://localhost:9/v1")
     assert isinstance(refused.value.os_error, AddressRefused)
@@ -188,7 +188,7 @@ async def test_private_network_name_is_not_called() -> None:
 
 
 async def test_late_reader_gets_the_parts_before_the_break(provider: RunningProvider) -> None:
-    sessions = Sessions(allow_loopback=True)
+    sessions = Sessions(allow_loopback=True, max_connections=8)
     credential = Credential("sk-canary", provider.openai_base_url)
     call = ProviderCall(
         identity=make_identity(provider="openai", upstream_model="m"),
@@ -221,7 +221,7 @@ def set_operators_headers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def told_by(provider: RunningProvider, *, is_callers: bool, is_own: bool) -> list[RecordedRequest]:
     """Call the provider as each vendor's; return what it received."""
-    sessions = Sessions(allow_loopback=True)
+    sessions = Sessions(allow_loopback=True, max_connections=8)
     for kind, address in ((OPENAI, provider.openai_base_url), (ANTHROPIC, provider.anthropic_base_url)):
         call = ProviderCall(
             identity=make_identity(provider="named", upstream_model="m"),

@@ -245,7 +245,7 @@ class Walk:
 
 @pytest.fixture
 async def walk() -> AsyncIterator[Walk]:
-    sessions = Sessions(allow_loopback=True)
+    sessions = Sessions(allow_loopback=True, max_connections=8)
     requests: list[tuple[dict[str, Any], str | None]] = []
     async with toy_server(requests) as address:
         yield Walk(sessions, address, requests)

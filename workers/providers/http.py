@@ -53,8 +53,6 @@ from workers.providers.retry_after import retry_after_s
 
 KEEP_ALIVE_S = 30.0
 """A kept connection is given up before the vendors would close it, or it might be used just then."""
-MAX_CONNECTIONS = 1_024
-"""Of a session in use at a time, unless its owner says otherwise."""
 CONNECT_TIMEOUT_S = 10.0
 MAX_CREDENTIALS = 1_024
 MAX_REFUSAL_BYTES = 1024 * 1024
@@ -131,7 +129,7 @@ class Sessions:
     addresses that callers gave, which leads to public machines only.
     """
 
-    def __init__(self, *, allow_loopback: bool, max_connections: int = MAX_CONNECTIONS) -> None:
+    def __init__(self, *, allow_loopback: bool, max_connections: int) -> None:
         """Open the sessions, for the event loop that runs. They connect when they are used.
 
         Each has at most `max_connections` in use; further calls wait for one.
