@@ -242,7 +242,7 @@ def comparison_table(before: Run, now: Run) -> str:
 
 
 def _figures_beside(before: SystemResult, now: SystemResult) -> list[str]:
-    """What is not a cost of a request, of both, and the ratio of now to before, as lines of a table."""
+    """Return lines of a table: the single figures of both, with the ratio of now to before."""
     figures = before.single_figures()
     return [
         f"| {name} | {amount(figures[name])} | {amount(figure)} | {told(ratio(figure[0], figures[name][0]))} |"

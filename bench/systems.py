@@ -363,7 +363,7 @@ class OurGateway(BudgetedSystem):
         super().__init__(folder, provider_port)
         self.data_dir = folder / "data"
         self.programs = Path(sys.executable).parent
-        """Where its `gateway` is."""
+        """The directory that has the `gateway` command."""
         self.admin_key = ""
         self.key = ""
 

@@ -1,4 +1,4 @@
-"""How many connections this process may have open. To the system each is an open file."""
+"""Limits the connections of this process by its open files, as the system counts each connection as one."""
 
 import contextlib
 import resource
@@ -6,7 +6,7 @@ import resource
 RESERVED_FILES = 256
 """Open files that connections leave to the process's own sockets and files."""
 ALLOWED_EVERYWHERE = 10_240
-"""Some systems (macOS) allow a process no more than so many, whatever they say."""
+"""macOS allows a process no more open files, even if its hard limit is higher."""
 
 
 def allow_connections(wanted: int) -> int:

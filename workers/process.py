@@ -55,7 +55,7 @@ from workers.webhooks import AlertWebhooks, JobWebhooks, WebhookSender
 
 DRAIN_TIMEOUT_S = 20.0
 POOLS_OF_CALLS = 2
-"""Of jobs that call providers: those whose callers wait, and the asynchronous ones. Each has all slots."""
+"""One pool has the jobs whose callers wait, the other has the asynchronous ones. Each has as many slots."""
 OPEN_FOR_A_CALL = 2
 """Connections: one in use, and one that is kept for the next call of another provider."""
 ALERT_PROJECT_FACTOR = 1

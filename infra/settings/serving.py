@@ -39,7 +39,7 @@ class ServingSettings(Struct, frozen=True, kw_only=True):
         Meta(ge=1, le=4_096),
         Variable(
             "GATEWAY_WORKER_SLOTS",
-            "jobs that a worker has in hand, of those whose callers wait and of asynchronous ones each",
+            "jobs that a worker runs at a time: so many whose callers wait, and so many asynchronous ones",
             "jobs at a time, 1 to 4096",
         ),
     ] = 512

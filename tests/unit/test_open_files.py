@@ -1,4 +1,4 @@
-"""How many connections a process may have follows from the system's limits of open files."""
+"""The system's limits of open files decide how many connections a process may have."""
 
 import resource
 from collections.abc import Callable
